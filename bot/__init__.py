@@ -1,0 +1,1 @@
+"""The service itself, whatever face it shows; `bot.app` alone puts everything together."""

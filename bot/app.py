@@ -1,0 +1,384 @@
+"""The composition root: opens what a process needs, in order, and closes it in reverse.
+
+A message flows one way: ingress → inbox → worker → dispatcher → turn → lane. This is the only module that sees all of it.
+"""
+
+import asyncio
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from bot.errors import SettingsError, TelegramError, TelegramUnauthorizedError
+from bot.ingress import Ingress, Poller, keep_webhook
+from bot.logs import get_logger
+from bot.metrics import Metrics
+from bot.settings import OFFLINE, Settings
+from bot.delivery.telegram import TelegramClient
+from storage.connection import StoreTarget, connect
+from storage.embedded import EmbeddedServer
+from storage.errors import StorageError
+from storage.inbox import Inbox
+from storage.keys import Keys
+from storage.marks import Marks
+from storage.scripts import Store
+from storage.vault import Vault, open_vault
+
+if TYPE_CHECKING:
+    from bot.conversation.turn import Dispatch
+    from bot.worker import Worker
+
+MAILBOX_CAP: Final = 200
+QUEUE_CAP: Final = 200_000
+_CONNECTIONS: Final = 8
+_STORE_SECONDS: Final = 5.0
+_SAMPLE_SECONDS: Final = 5.0
+_SILENT_POLL_SECONDS: Final = 90.0
+_SANDBOX_TOKEN: Final = "4242:sandbox-needs-no-real-token"  # noqa: S105 (opens nothing but the local sandbox)
+_SANDBOX_PORT: Final = 8081
+_WRONG_TOKEN: Final = (
+    "BOT_TOKEN: Telegram does not know this token; it is mistyped or was revoked: get the current one from @BotFather."
+)
+_log = get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Parts:
+    """What every role shares."""
+
+    settings: Settings
+    target: StoreTarget
+    store: Store
+    keys: Keys
+    inbox: Inbox
+    marks: Marks
+    vault: Vault
+    telegram: TelegramClient
+    metrics: Metrics
+    ingress: Ingress
+    alone: bool
+
+
+async def run(settings: Settings, roles: frozenset[str]) -> int:
+    """Serves until SIGTERM or Ctrl-C, then drains; the exit code."""
+    stop = _stop_on_signals()
+    async with AsyncExitStack() as stack:
+        parts = await _open(stack, settings)
+        await _serve(stack, parts, roles, stop)
+    return 0
+
+
+async def sandbox(settings: Settings) -> int:
+    """The real service on a local Bot API server with a chat page, and an offline chat API unless one is configured."""
+    from bot.sandbox import ChatApiServer, TelegramServer
+
+    stop = _stop_on_signals()
+    async with AsyncExitStack() as stack:
+        folder = settings.data_dir / "sandbox"
+        telegram = TelegramServer(folder=folder / "telegram", port=_free_port(_SANDBOX_PORT))
+        telegram.add_bot(_SANDBOX_TOKEN)
+        await telegram.start()
+        stack.push_async_callback(telegram.aclose)
+        changes: dict[str, Any] = {
+            "bot_token": SecretStr(_SANDBOX_TOKEN),
+            "telegram_api_url": telegram.url,
+            "telegram_mode": "polling",
+            "telegram_proxy": "",
+            "redis_url": "",
+            "data_dir": folder / "store",
+            "master_key_file": settings.master_key_file.parent / "sandbox" / "master.key",
+            "keyring_url": f"sqlite:{settings.master_key_file.parent / 'sandbox' / 'keyring.db'}",
+            "http_port": _free_port(settings.http_port),
+        }
+        if settings.chat_api_url in {"", OFFLINE}:
+            changes["chat_api_url"] = OFFLINE
+        parts = await _open(stack, settings.model_copy(update=changes))
+        print(_sandbox_words(telegram.page_url), flush=True)  # noqa: T201 (the link is for the person at the terminal)
+        await _serve(stack, parts, frozenset({"ingress", "worker", "web"}), stop)
+    return 0
+
+
+def _sandbox_words(link: str) -> str:
+    return (
+        "\n  The sandbox is running: the real service, a local stand-in for Telegram, an offline model.\n"
+        f"  Open this link in a browser and chat:\n\n    {link}\n\n  Ctrl-C ends it; what was said is kept.\n"
+    )
+
+
+# ---- opening
+async def _open(stack: AsyncExitStack, settings: Settings) -> _Parts:
+    target = StoreTarget.parse(settings.redis_url, ca_file=settings.ca_file)
+    alone = False
+    if target.embedded:
+        server = EmbeddedServer(settings.data_dir)
+        await server.start()
+        stack.push_async_callback(server.aclose)
+        await stack.enter_async_context(_owned(server.watch(), "store.watch"))
+        target = StoreTarget.parse(server.url)
+        alone = True
+    client = await connect(target, connections=_CONNECTIONS, timeout_seconds=_STORE_SECONDS)
+    stack.push_async_callback(client.aclose)
+    vault = await open_vault(
+        client,
+        settings.bot_id,
+        master_key_file=settings.master_key_file,
+        keyring_url=settings.keyring_url,
+        data_dir=settings.data_dir,
+    )
+    stack.push_async_callback(vault.aclose)
+    store, keys, metrics = Store(client), Keys(settings.bot_id), Metrics()
+    telegram = await stack.enter_async_context(_telegram(settings))
+    inbox, marks = Inbox(store, keys, mailbox_cap=MAILBOX_CAP), Marks(store, keys)
+    ingress = Ingress(inbox, vault, marks, metrics, queue_cap=QUEUE_CAP)
+    return _Parts(settings, target, store, keys, inbox, marks, vault, telegram, metrics, ingress, alone)
+
+
+def _telegram(settings: Settings) -> TelegramClient:
+    assert settings.bot_token is not None  # noqa: S101 (require_for_run has refused it)
+    return TelegramClient(
+        settings.bot_token.get_secret_value(),
+        settings.telegram_api_url,
+        proxy=settings.telegram_proxy or None,
+        ca_file=settings.ca_file,
+    )
+
+
+@asynccontextmanager
+async def _owned(work: Any, name: str) -> AsyncIterator[asyncio.Task[None]]:
+    """A task that ends with the block: cancelled and awaited."""
+    task: asyncio.Task[None] = asyncio.create_task(work, name=name)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("task.failed", task=name, exc_info=error)
+
+
+# ---- serving
+async def _serve(stack: AsyncExitStack, parts: _Parts, roles: frozenset[str], stop: asyncio.Event) -> None:
+    settings = parts.settings
+    closing = asyncio.Event()
+    poller = Poller(parts.ingress, parts.telegram, parts.marks, parts.metrics)
+    polls = "ingress" in roles and settings.telegram_mode == "polling"
+    working = asyncio.Event()
+    troubles = _Troubles(parts, poller if polls else None, working if "worker" in roles else None, closing)
+    if "web" in roles:
+        await stack.enter_async_context(_web(parts, troubles, closing))
+    await stack.enter_async_context(_owned(_sample(parts), "sample"))
+    tasks: list[asyncio.Task[None]] = []
+    if "worker" in roles:
+        tasks.append(await stack.enter_async_context(_owned(_work(parts, working), "worker")))
+    if "ingress" in roles:
+        work = poller.run() if polls else keep_webhook(parts.telegram, settings.webhook_address, _secret(settings))
+        tasks.append(await stack.enter_async_context(_owned(work, "ingress")))
+    _log.info("service.started", roles=sorted(roles))
+    waiting = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
+    closing.set()
+    waiting.cancel()
+    _log.info("service.ending")
+    for task in done - {waiting}:
+        task.result()
+
+
+async def _work(parts: _Parts, working: asyncio.Event) -> None:
+    """The worker; its modules are loaded here, off the loop, so that updates are stored from the first moment on."""
+    await asyncio.to_thread(_load_worker)
+    async with AsyncExitStack() as stack:
+        worker = await _worker(stack, parts)
+        working.set()
+        await worker.run()
+
+
+def _load_worker() -> None:
+    """aiogram alone takes two seconds to import."""
+    import bot.conversation.turn
+    import bot.worker
+    import handlers.telegram.customer
+    import handlers.telegram.dispatch  # noqa: F401
+
+
+async def _worker(stack: AsyncExitStack, parts: _Parts) -> "Worker":
+    from bot.chat_api.client import ChatApi
+    from bot.conversation.turn import Manner, Turns
+    from bot.conversation.window import Window
+    from bot.delivery.lane import Lane
+    from bot.delivery.pace import Pace
+    from bot.worker import Worker
+    from storage.history import History
+    from storage.journal import Journal
+
+    settings = parts.settings
+    chat_api = await stack.enter_async_context(
+        ChatApi(
+            await _chat_api_url(stack, settings),
+            settings.chat_model,
+            key=settings.chat_api_key.get_secret_value() if settings.chat_api_key else "",
+            max_output_tokens=settings.max_output_tokens,
+            temperature=settings.chat_temperature,
+            proxy=settings.chat_api_proxy or None,
+            ca_file=settings.ca_file,
+        )
+    )
+    reader = await connect(parts.target, connections=1, timeout_seconds=_STORE_SECONDS)
+    stack.push_async_callback(reader.aclose)
+    journal, pace = Journal(parts.store, parts.keys), Pace()
+    lane = Lane(parts.telegram, journal, parts.marks, pace, parts.metrics)
+    turns = Turns(
+        journal=journal,
+        window=Window(History(parts.store, parts.keys), parts.vault),
+        vault=parts.vault,
+        lane=lane,
+        telegram=parts.telegram,
+        pace=pace,
+        chat_api=chat_api,
+        dispatch=await _dispatch(stack, parts),
+        manner=Manner(
+            settings.system_prompt,
+            settings.context_tokens,
+            settings.chat_model,
+            settings.support_contact,
+        ),
+        metrics=parts.metrics,
+    )
+    return Worker(
+        reader=reader,
+        inbox=parts.inbox,
+        marks=parts.marks,
+        lane=lane,
+        turns=turns,
+        metrics=parts.metrics,
+        alone=parts.alone,
+    )
+
+
+async def _chat_api_url(stack: AsyncExitStack, settings: Settings) -> str:
+    """The chat API's address; ``offline`` starts the built-in model on a loopback port of this process."""
+    if settings.chat_api_url != OFFLINE:
+        return settings.chat_api_url
+    from bot.sandbox import ChatApiServer
+
+    server = ChatApiServer()
+    await server.start()
+    stack.push_async_callback(server.aclose)
+    return server.url
+
+
+async def _dispatch(stack: AsyncExitStack, parts: _Parts) -> "Dispatch":
+    from aiogram import Bot
+
+    from handlers.telegram.customer import customer_router
+    from handlers.telegram.dispatch import dispatcher_of
+
+    settings = parts.settings
+    assert settings.bot_token is not None  # noqa: S101 (require_for_run has refused it)
+    bot = Bot(settings.bot_token.get_secret_value())
+    stack.push_async_callback(bot.session.close)
+    router = customer_router(
+        bot_username=await _username(parts),
+        addressed_only=settings.group_answers == "addressed",
+        operator_group=settings.operator_group_id,
+    )
+    return dispatcher_of(bot, router)
+
+
+async def _username(parts: _Parts) -> str:
+    """The bot's own name; "" while Telegram is away (then only replies and commands count as addressed to it)."""
+    try:
+        me = await parts.telegram.call("getMe", {}, seconds=5)
+    except TelegramUnauthorizedError as error:
+        raise SettingsError([_WRONG_TOKEN]) from error
+    except TelegramError as error:
+        _log.warning("telegram.unreachable", error=str(error))
+        return ""
+    return str(me.get("username") or "") if isinstance(me, dict) else ""
+
+
+async def _sample(parts: _Parts) -> None:
+    """Counts what waits in the store, for the cap and for the figures."""
+    metrics = parts.metrics
+    while True:
+        try:
+            depth = await parts.inbox.depth()
+            memory = await parts.store.client.info("memory")
+            parts.ingress.note_depth(depth.updates)
+            metrics.depth.set(depth.updates)
+            metrics.age.set(depth.oldest_seconds)
+            metrics.store_memory.set(float(memory.get("used_memory", 0)))
+            metrics.store_up.set(1)
+        except Exception as error:  # noqa: BLE001 (a figure that cannot be read must not end the service)
+            metrics.store_up.set(0)
+            _log.info("sample.failed", error=type(error).__name__)
+        await asyncio.sleep(_SAMPLE_SECONDS)
+
+
+@dataclass(slots=True)
+class _Troubles:
+    """Why this process is not ready, by part."""
+
+    parts: _Parts
+    poller: Poller | None
+    working: asyncio.Event | None
+    closing: asyncio.Event
+
+    async def __call__(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        if self.closing.is_set():
+            found["service"] = "is ending"
+        try:
+            await asyncio.wait_for(self.parts.store.call("PING"), 2.0)
+        except (StorageError, TimeoutError) as error:
+            found["store"] = type(error).__name__
+        if self.working is not None and not self.working.is_set():
+            found["worker"] = "is starting"
+        if self.poller is not None and self.poller.trouble:
+            found["telegram"] = self.poller.trouble
+        elif self.poller is not None and 0 < self.poller.last_poll < time.time() - _SILENT_POLL_SECONDS:
+            found["telegram"] = "no poll has come back for a while"
+        return found
+
+
+@asynccontextmanager
+async def _web(parts: _Parts, troubles: _Troubles, closing: asyncio.Event) -> AsyncIterator[None]:
+    from handlers.web.server import serving
+    from handlers.web.service import service_app, webhook_route
+
+    settings = parts.settings
+    route = None
+    if settings.telegram_mode == "webhook" and _secret(settings):
+        path = urlsplit(settings.webhook_address).path
+        route = webhook_route(path, parts.ingress, _secret(settings), closing.is_set)
+    app = service_app(metrics=parts.metrics, health=troubles, webhook=route)
+    async with serving(app, settings.http_host, settings.http_port):
+        yield
+
+
+def _free_port(wanted: int) -> int:
+    """The port, or 0 (any free one) where another program has it."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            return 0
+    return wanted
+
+
+def _secret(settings: Settings) -> str:
+    return settings.webhook_secret.get_secret_value() if settings.webhook_secret else ""
+
+
+def _stop_on_signals() -> asyncio.Event:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    return stop

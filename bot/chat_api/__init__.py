@@ -1,0 +1,1 @@
+"""The model's side: one client, one small module per dialect."""

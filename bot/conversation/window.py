@@ -1,0 +1,135 @@
+"""The stored turns of a conversation that the model is told, opened; with a small memory of the ones just used.
+
+The memory makes a turn cost the same however much is stored: what this process has just read or written is not read
+again. It holds plain text, so it is small, and it is only trusted when the store names the same epoch, the same
+conversation and the same last turn.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from typing import Final
+
+from bot.conversation.context import Past
+from bot.conversation.intents import Correction
+from bot.conversation.record import Record
+from bot.conversation.tokens import count_tokens, most_tokens
+from storage.errors import SealBrokenError
+from storage.history import History, StoredTurn, header_of
+from storage.journal import ChatState
+from storage.vault import Vault
+
+_CHATS_REMEMBERED: Final = 500
+_TURNS_REMEMBERED: Final = 400
+_COUNTED_FROM: Final = 2000
+
+
+@dataclass(slots=True)
+class _Memory:
+    epoch: int
+    conversation: int
+    edits: int
+    past: list[Past]
+
+    def fits(self, state: ChatState, conversation: int) -> bool:
+        """Nothing was forgotten, begun anew or corrected since, by whichever worker."""
+        return (self.epoch, self.conversation, self.edits) == (state.epoch, conversation, state.edits)
+
+
+class Window:
+    """Reads, seals and corrects turns. Raises StorageError."""
+
+    def __init__(self, history: History, vault: Vault) -> None:
+        self._history = history
+        self._vault = vault
+        self._memory: OrderedDict[tuple[int, int], _Memory] = OrderedDict()
+
+    async def read(self, state: ChatState, topic: int) -> list[Past]:
+        """The turns of the current context, oldest first."""
+        first, last = state.first.get(topic, 1), state.last.get(topic, 0)
+        conversation = state.conversation.get(topic, 0)
+        if last < first:
+            return []
+        memory = self._memory.get((state.ready.chat_id, topic))
+        if memory is not None and memory.past and memory.fits(state, conversation):
+            newest = memory.past[-1].stored.number
+            if newest == last and memory.past[0].stored.number <= first:
+                self._memory.move_to_end((state.ready.chat_id, topic))
+                return [past for past in memory.past if past.stored.number >= first]
+        past = []
+        for stored in await self._history.read(state.ready.chat_id, topic, conversation, first, last):
+            try:
+                past.append(Past(stored, await self.opened(state, topic, stored.number, stored.record)))
+            except SealBrokenError:
+                continue
+        self._remember(state, topic, past)
+        return past
+
+    async def sealed(self, state: ChatState, topic: int, seq: int, record: Record) -> tuple[bytes, str]:
+        """A record sealed for its place in the conversation, and its plain header."""
+        conversation = state.conversation.get(topic, 0)
+        chat_id = state.ready.chat_id
+        name = f"talk.{topic}.{conversation}.{state.epoch}"
+        key = self._vault.cached_key(chat_id, name) or await self._vault.key(chat_id, name)
+        sealed = self._vault.seal(key, record.packed(), turn_bound(chat_id, topic, conversation, seq, state.epoch))
+        return sealed, header_of(tuple(asked.message_id for asked in record.asked), _tokens(record))
+
+    async def opened(self, state: ChatState, topic: int, seq: int, sealed: bytes) -> Record:
+        """The record that was sealed for this place; raises SealBrokenError."""
+        conversation = state.conversation.get(topic, 0)
+        bound = turn_bound(state.ready.chat_id, topic, conversation, seq, state.epoch)
+        return Record.unpacked(await self._vault.open_any(sealed, bound))
+
+    def grown(self, state: ChatState, topic: int, seq: int, first: int | None, record: Record) -> None:
+        """Remembers a turn that was just finished, if the turns before it are remembered."""
+        memory = self._memory.get((state.ready.chat_id, topic))
+        stored = StoredTurn(seq, tuple(asked.message_id for asked in record.asked), _tokens(record), (), b"")
+        if memory is None:
+            if seq == 1:
+                self._remember(state, topic, [Past(stored, record)])
+            return
+        if memory.past and memory.past[-1].stored.number != seq - 1:
+            del self._memory[state.ready.chat_id, topic]
+            return
+        memory.past.append(Past(stored, record))
+        if first is not None:
+            memory.past = [past for past in memory.past if past.stored.number >= first]
+        if len(memory.past) > _TURNS_REMEMBERED:
+            del self._memory[state.ready.chat_id, topic]
+
+    async def correct(self, state: ChatState, correction: Correction) -> bool:
+        """An edited message corrects the stored text; False when no stored turn holds it."""
+        turn = await self._history.find(state, correction.topic, correction.message_id)
+        if turn is None:
+            return False
+        record = await self.opened(state, correction.topic, turn.number, turn.record)
+        asked = tuple(
+            replace(entry, text=correction.text) if entry.message_id == correction.message_id else entry
+            for entry in record.asked
+        )
+        record = replace(record, asked=asked)
+        sealed, _ = await self.sealed(state, correction.topic, turn.number, record)
+        self._memory.pop((state.ready.chat_id, correction.topic), None)
+        return await self._history.correct(
+            state, correction.topic, replace(turn, tokens=_tokens(record), record=sealed)
+        )
+
+    def _remember(self, state: ChatState, topic: int, past: list[Past]) -> None:
+        if not past or len(past) > _TURNS_REMEMBERED:
+            return
+        place = (state.ready.chat_id, topic)
+        self._memory[place] = _Memory(state.epoch, state.conversation.get(topic, 0), state.edits, past)
+        self._memory.move_to_end(place)
+        if len(self._memory) > _CHATS_REMEMBERED:
+            self._memory.popitem(last=False)
+
+
+def turn_bound(chat_id: int, topic: int, conversation: int, seq: int, epoch: int) -> str:
+    """What a sealed turn is bound to."""
+    return f"{chat_id}|turn|{topic}|{conversation}|{seq}|{epoch}"
+
+
+def _tokens(record: Record) -> int:
+    """Counted where it is long; a short turn is bounded by its bytes until a budget asks for more."""
+    if most_tokens(record.question) + most_tokens(record.said) < _COUNTED_FROM:
+        return 0
+    return count_tokens(record.question) + count_tokens(record.said)

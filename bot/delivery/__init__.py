@@ -1,0 +1,1 @@
+"""How words reach Telegram: the wire, form, pace, previews, and the protocol behind one visible answer."""

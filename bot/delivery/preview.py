@@ -1,0 +1,116 @@
+"""The answer while it grows: native drafts in private chats, typing elsewhere. Cosmetic throughout.
+
+The first frame goes out at once, then about one a second; unchanged text is skipped, a stalled model's draft is shown
+again before its 30 seconds are over (Bot API, sendMessageDraft). Each frame first asks whether this worker still holds
+the chat, or a ghost draft would appear after the answer. A refusal ends the preview, a 429 mutes it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from bot.delivery.form import LIMIT, clean, utf16_units
+from bot.delivery.pace import Pace
+from bot.delivery.telegram import TelegramClient
+from bot.errors import TelegramError, TelegramRetryAfterError
+from storage.errors import StorageError
+
+_REFRESH_SECONDS: Final = 20.0
+_TYPING_SECONDS: Final = 4.5
+_CALL_SECONDS: Final = 5.0
+_CLOSING_SECONDS: Final = 2.0
+
+
+class Preview:
+    """One turn's preview: ``show`` as text arrives, ``close`` before the final is sent."""
+
+    def __init__(
+        self,
+        telegram: TelegramClient,
+        pace: Pace,
+        chat_id: int,
+        topic: int,
+        *,
+        draft_id: int,
+        drafts: bool,
+        standing: Callable[[], Awaitable[bool]],
+    ) -> None:
+        self._telegram = telegram
+        self._pace = pace
+        self._chat_id = chat_id
+        self._topic = topic
+        self._draft_id = draft_id
+        self._drafts = drafts
+        self._standing = standing
+        self._text = ""
+        self._changed = asyncio.Event()
+        self._done = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    def show(self, text: str) -> None:
+        """The whole text so far; the newest wins."""
+        self._text = text
+        self._changed.set()
+        if self._task is None and not self._done.is_set():
+            self._task = asyncio.create_task(self._run())
+
+    def complete(self) -> None:
+        """The answer is whole: no further frame is worth sending."""
+        self._done.set()
+        self._changed.set()
+
+    async def close(self) -> None:
+        """Returns when no frame is on its way any more."""
+        self.complete()
+        task, self._task = self._task, None
+        if task is None:
+            return
+        _, running = await asyncio.wait({task}, timeout=_CLOSING_SECONDS)
+        if running:
+            task.cancel()
+            await asyncio.wait({task}, timeout=_CLOSING_SECONDS)
+
+    async def _run(self) -> None:
+        while not self._done.is_set():
+            delay = self._pace.may_show(self._chat_id)
+            if delay > 0:
+                await _within(self._done, delay)
+                continue
+            self._changed.clear()
+            if not await self._frame(_head(clean(self._text))):
+                return
+            if self._drafts:
+                await _within(self._changed, _REFRESH_SECONDS)
+            else:
+                await _within(self._done, _TYPING_SECONDS)
+
+    async def _frame(self, text: str) -> bool:
+        target: dict[str, object] = {"chat_id": self._chat_id}
+        if self._topic:
+            target["message_thread_id"] = self._topic
+        try:
+            if not await self._standing():
+                return False
+            if self._drafts:
+                await self._telegram.call(
+                    "sendMessageDraft", {**target, "draft_id": self._draft_id, "text": text}, seconds=_CALL_SECONDS
+                )
+            else:
+                await self._telegram.call("sendChatAction", {**target, "action": "typing"}, seconds=_CALL_SECONDS)
+        except TelegramRetryAfterError as error:
+            self._pace.mute(self._chat_id, error.seconds)
+        except (TelegramError, StorageError):
+            return False
+        return True
+
+
+def _head(text: str) -> str:
+    return text if utf16_units(text) <= LIMIT else text[: LIMIT // 2]
+
+
+async def _within(event: asyncio.Event, seconds: float) -> None:
+    """Waits for the event, but no longer than that."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds)
+    except TimeoutError:
+        return

@@ -1,0 +1,130 @@
+"""Looks for a message whose send was cut off, without an id to ask for.
+
+Two steps per candidate: removing a reply markup that is not there changes nothing, also when it is accepted late, and is
+refused with "message is not modified" only by a message of our own; then the final text is set, which is refused the
+same way where it stands already. (Setting text on guesses above the top once overwrote the next answer.)
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import Any, Final
+
+from bot.logs import get_logger
+
+from bot.delivery.form import Piece
+from bot.delivery.telegram import TelegramClient
+from bot.errors import TelegramError, TelegramRefusedError, TelegramRetryAfterError
+from bot.metrics import Metrics
+from storage.marks import Marks
+
+_ROUNDS_SECONDS: Final = (0.0, 0.5, 1.2)
+_ROUNDS_AFTER_A_REPLY_SECONDS: Final = (0.0, 0.5)
+_SLACK: Final = 4
+_LAST_SLACK: Final = 12
+_MOST_PROBES: Final = 200
+_CALL_SECONDS: Final = 10.0
+_log = get_logger(__name__)
+
+
+class _Verdict(Enum):
+    OURS = "ours"
+    NOT = "not"
+    UNKNOWN = "unknown"
+
+
+class Probe:
+    """Asks Telegram about ids that nobody has claimed."""
+
+    def __init__(self, telegram: TelegramClient, marks: Marks, metrics: Metrics) -> None:
+        self._telegram = telegram
+        self._marks = marks
+        self._metrics = metrics
+
+    async def find(
+        self, chat_id: int, above: int, piece: Piece, *, wait_seconds: float | None, ours: Callable[[], Awaitable[bool]]
+    ) -> int | None:
+        """The id of the message that shows ``piece``, or None after the last look.
+
+        ``wait_seconds``: how long the request may still be under way; 0 when the time is over, None when Telegram
+        replied with a failure. ``ours`` is asked before a found message is touched; it raises when another worker took
+        over.
+        """
+        loop = asyncio.get_running_loop()
+        start = loop.time()
+        if wait_seconds is None:
+            rounds = list(_ROUNDS_AFTER_A_REPLY_SECONDS)
+        else:
+            rounds = [due for due in _ROUNDS_SECONDS if due < wait_seconds] + [wait_seconds]
+        settled: set[int] = set()
+        for number, due in enumerate(rounds):
+            await asyncio.sleep(max(0.0, start + due - loop.time()))
+            slack = _LAST_SLACK if number == len(rounds) - 1 else _SLACK
+            found = await self._round(chat_id, above, slack, piece, settled, ours)
+            if found is not None:
+                return found
+        return None
+
+    async def strays(self, chat_id: int, above: int) -> list[int]:
+        """Messages of ours above a mark that nobody has claimed."""
+        found = []
+        candidates = await self._marks.unknown_above(chat_id, above, _LAST_SLACK)
+        for message_id in self._bounded(candidates):
+            if await self._ask(chat_id, message_id) is _Verdict.OURS:
+                found.append(message_id)
+        return found
+
+    async def _round(
+        self,
+        chat_id: int,
+        above: int,
+        slack: int,
+        piece: Piece,
+        settled: set[int],
+        ours: Callable[[], Awaitable[bool]],
+    ) -> int | None:
+        candidates = [n for n in await self._marks.unknown_above(chat_id, above, slack) if n not in settled]
+        top = candidates[-1] - slack if candidates else above
+        for message_id in self._bounded(candidates):
+            verdict = await self._ask(chat_id, message_id)
+            if verdict is _Verdict.OURS and await ours() and await self._set(chat_id, message_id, piece):
+                return message_id
+            if verdict is _Verdict.NOT and message_id <= top:
+                settled.add(message_id)  # an id below the highest known one is taken: it can become ours no more
+        return None
+
+    def _bounded(self, candidates: list[int]) -> list[int]:
+        if len(candidates) > _MOST_PROBES:
+            self._metrics.uncertain.inc()
+            _log.warning("probe.bounded", candidates=len(candidates))
+        return candidates[:_MOST_PROBES]
+
+    async def _ask(self, chat_id: int, message_id: int) -> _Verdict:
+        return await self._edit("editMessageReplyMarkup", {"chat_id": chat_id, "message_id": message_id})
+
+    async def _set(self, chat_id: int, message_id: int, piece: Piece) -> bool:
+        parameters: dict[str, Any] = {
+            "chat_id": chat_id,
+            "message_id": message_id,
+            "text": piece.text,
+            "link_preview_options": {"is_disabled": True},
+        }
+        if piece.entities:
+            parameters["entities"] = piece.entities
+        return await self._edit("editMessageText", parameters) is _Verdict.OURS
+
+    async def _edit(self, method: str, parameters: dict[str, Any]) -> _Verdict:
+        for _ in range(3):
+            self._metrics.probes.inc()
+            try:
+                await self._telegram.call(method, parameters, seconds=_CALL_SECONDS)
+            except TelegramRetryAfterError as error:
+                await asyncio.sleep(min(error.seconds, 20.0))
+                continue
+            except TelegramRefusedError as error:
+                return _Verdict.OURS if "not modified" in error.description else _Verdict.NOT
+            except TelegramError:
+                await asyncio.sleep(0.2)
+                continue
+            return _Verdict.OURS
+        return _Verdict.UNKNOWN

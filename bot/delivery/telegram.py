@@ -1,0 +1,134 @@
+"""The wire to the Bot API for calls on the hot path: JSON out, and of the reply only what is asked for.
+
+aiogram parses every reply into its full model, which costs more than the rest of a turn; everything that is not hot may
+go through aiogram's own ``Bot``. What sets this client apart is that it tells refusals, calls that were never sent and
+calls whose fate is unknown from each other, and that it can check something in the very moment before the write.
+"""
+
+import asyncio
+import json
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any, Final, Self
+
+import aiohttp
+import orjson
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.payload import BytesPayload
+
+from bot.errors import (
+    TelegramBlockedError,
+    TelegramConflictError,
+    TelegramRefusedError,
+    TelegramRetryAfterError,
+    TelegramUnauthorizedError,
+    TelegramUncertainError,
+    TelegramUnreachableError,
+)
+
+Guard = Callable[[], Awaitable[None]]
+
+FLIGHT_SECONDS: Final = 15.0
+"""How long a request that was cut off may still be on its way; the reply to a send is awaited at least as long."""
+
+_KEEPALIVE_SECONDS: Final = 20.0
+_CONNECT_SECONDS: Final = 5.0
+
+
+class _Guarded(BytesPayload):
+    """A body whose write asks first: headers alone are no request, so a refusal here means that nothing was sent."""
+
+    def __init__(self, body: bytes, guard: Guard) -> None:
+        super().__init__(body, content_type="application/json")
+        self._guard = guard
+        self.refusal: BaseException | None = None
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        try:
+            await self._guard()
+        except BaseException as error:
+            self.refusal = error
+            raise
+        await super().write_with_length(writer, content_length)
+
+
+class TelegramClient:
+    """Calls methods of one bot. Open with ``async with``; ``aclose`` may be called twice."""
+
+    def __init__(self, token: str, api_url: str, *, proxy: str | None = None, ca_file: Path | None = None) -> None:
+        self._address = f"{api_url.rstrip('/')}/bot{token}/"
+        self._proxy = proxy or None
+        self._ssl = ssl.create_default_context(cafile=ca_file) if ca_file else True
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, ssl=self._ssl)
+        self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        if self._session is not None:
+            session, self._session = self._session, None
+            await session.close()
+
+    async def call(
+        self, method: str, parameters: dict[str, Any], *, seconds: float = FLIGHT_SECONDS + 5, guard: Guard | None = None
+    ) -> Any:
+        """The ``result`` of a call, as JSON gives it. Raises one of the TelegramError family, or what ``guard`` raised.
+
+        ``seconds`` bounds the wait for the reply, connecting not included.
+        """
+        if self._session is None:
+            raise TelegramUnreachableError("the client is closed")
+        body = orjson.dumps(parameters)
+        payload = BytesPayload(body, content_type="application/json") if guard is None else _Guarded(body, guard)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, connect=None, sock_read=seconds)
+        try:
+            async with self._session.post(
+                self._address + method, data=payload, timeout=timeout, proxy=self._proxy, allow_redirects=False
+            ) as response:
+                return _result(response.status, await response.read())
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
+            raise TelegramUnreachableError(type(error).__name__) from None
+        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
+            if isinstance(payload, _Guarded) and payload.refusal is not None:
+                raise payload.refusal from None
+            raise TelegramUncertainError(type(error).__name__, flight_over=False) from None
+
+
+def _result(status: int, body: bytes) -> Any:
+    try:
+        reply = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        reply = _loaded_leniently(body)
+    if not isinstance(reply, dict) or "ok" not in reply:
+        raise TelegramUncertainError(f"no Bot API reply, status {status}", flight_over=status != 504)
+    if reply["ok"]:
+        return reply.get("result")
+    raise _error(int(reply.get("error_code") or status), str(reply.get("description") or ""), reply.get("parameters") or {})
+
+
+def _loaded_leniently(body: bytes) -> Any:
+    """The standard parser takes lone surrogates and huge numbers, which the fast one refuses."""
+    try:
+        return json.loads(body.decode("utf-8", "replace"))
+    except ValueError:
+        return None
+
+
+def _error(code: int, description: str, parameters: dict[str, Any]) -> Exception:
+    if code == 429:
+        return TelegramRetryAfterError(float(parameters.get("retry_after") or 1))
+    if code == 401:
+        return TelegramUnauthorizedError()
+    if code == 403:
+        return TelegramBlockedError(description)
+    if code == 409:
+        return TelegramConflictError(description)
+    if code >= 500:
+        return TelegramUncertainError(f"status {code}", flight_over=code != 504)
+    return TelegramRefusedError(code, description)

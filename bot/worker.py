@@ -1,0 +1,178 @@
+"""Claims ready chats and works on them, many at once, one task a chat.
+
+While a chat is worked on its lease is renewed; a chat whose worker stopped doing so is claimed by another one, on a timer
+of its own, and the fence keeps the first one from writing when it wakes. A turn has a hard limit.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+from bot.logs import get_logger
+from redis.asyncio import Redis
+
+from bot.conversation.turn import Turns
+from bot.delivery.lane import Lane
+from bot.metrics import Metrics
+from storage.errors import StorageError
+from storage.inbox import Inbox, Ready
+from storage.journal import StaleFenceError
+from storage.marks import Marks
+
+LEASE_SECONDS: Final = 10.0
+TURN_SECONDS: Final = 300.0
+"""The longest a chat may be worked on in one claim."""
+
+DRAIN_SECONDS: Final = 20.0
+"""How long running turns may go on after the service was told to end; what is left is handed over."""
+
+_HANDOVER_SECONDS: Final = 4.0
+_CHATS_AT_ONCE: Final = 256
+_BLOCK_MS: Final = 1000
+_TRASH_AGE_MS: Final = 2000
+_PRUNE_SECONDS: Final = 600.0
+_IDLE_CONSUMER_MS: Final = 3_600_000
+_log = get_logger(__name__)
+
+
+class Worker:
+    """One process's share of the work."""
+
+    def __init__(
+        self,
+        *,
+        reader: "Redis",
+        inbox: Inbox,
+        marks: Marks,
+        lane: Lane,
+        turns: Turns,
+        metrics: Metrics,
+        alone: bool,
+        lease_seconds: float = LEASE_SECONDS,
+    ) -> None:
+        """``alone``: no other process can be at work on this store, so what is claimed at the start is abandoned."""
+        self._reader = reader
+        self._inbox = inbox
+        self._marks = marks
+        self._lane = lane
+        self._turns = turns
+        self._metrics = metrics
+        self._alone = alone
+        self._lease = lease_seconds
+        self._name = uuid.uuid4().hex
+        self._held: dict[asyncio.Task[None], Ready] = {}
+        self._room = asyncio.Event()
+        self._room.set()
+
+    async def run(self) -> None:
+        """Until cancelled; then running turns are finished or handed over, in 25 seconds at most."""
+        await self._insist(self._inbox.prepare)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._every(self._lease / 4, self._renew))
+                group.create_task(self._every(self._lease / 4, self._reclaim))
+                group.create_task(self._every(1.0, self._wake))
+                group.create_task(self._every(2.0, self._empty_trash))
+                group.create_task(self._every(_PRUNE_SECONDS, self._prune))
+                await self._claim_for_ever()
+        finally:
+            await self._drain()
+
+    async def _claim_for_ever(self) -> None:
+        if self._alone:
+            await self._insist(lambda: self._take_over(0))
+        while True:
+            await self._room.wait()
+            try:
+                free = _CHATS_AT_ONCE - len(self._held)
+                for ready in await self._inbox.claim(self._reader, self._name, max(1, free // 2), _BLOCK_MS):
+                    self._start(ready)
+            except StorageError as error:
+                _log.warning("claim.failed", error=type(error).__name__)
+                await asyncio.sleep(0.2)
+
+    def _start(self, ready: Ready) -> None:
+        task = asyncio.create_task(self._work(ready))
+        self._held[task] = ready
+        self._metrics.active.set(len(self._held))
+        if len(self._held) >= _CHATS_AT_ONCE:
+            self._room.clear()
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._held.pop(task, None)
+        self._metrics.active.set(len(self._held))
+        self._room.set()
+
+    async def _work(self, ready: Ready) -> None:
+        try:
+            async with asyncio.timeout(TURN_SECONDS):
+                if not await self._turns.work(ready):
+                    await self._inbox.drop(ready)
+        except StaleFenceError:
+            self._metrics.stale.inc()
+            _log.info("turn.taken_over")
+        except TimeoutError:
+            _log.warning("turn.too_long")
+        except StorageError as error:
+            # The entry stays claimed and is taken up again when its lease ends.
+            _log.warning("turn.interrupted", error=type(error).__name__)
+        except Exception:
+            _log.exception("turn.failed")
+
+    # ---- timers
+    async def _every(self, seconds: float, step: Callable[[], Awaitable[object]]) -> None:
+        while True:
+            try:
+                await step()
+            except StorageError as error:
+                _log.warning("timer.failed", step=getattr(step, "__name__", ""), error=type(error).__name__)
+            await asyncio.sleep(seconds)
+
+    async def _renew(self) -> None:
+        await self._inbox.renew(self._name, list(self._held.values()))
+
+    async def _reclaim(self) -> None:
+        await self._take_over(int(self._lease * 1000))
+
+    async def _take_over(self, idle_ms: int) -> None:
+        mine = {ready.entry for ready in self._held.values()}
+        for ready in await self._inbox.reclaim(self._name, idle_ms):
+            if ready.entry not in mine:
+                self._metrics.redeliveries.inc()
+                self._start(ready)
+
+    async def _wake(self) -> None:
+        await self._inbox.wake_due()
+
+    async def _empty_trash(self) -> None:
+        for chat_id, message_id in await self._marks.overdue(_TRASH_AGE_MS):
+            await self._lane.delete(chat_id, message_id)
+
+    async def _prune(self) -> None:
+        await self._inbox.prune(_IDLE_CONSUMER_MS)
+
+    async def _insist(self, step: Callable[[], Coroutine[Any, Any, object]]) -> None:
+        while True:
+            try:
+                await step()
+            except StorageError as error:
+                _log.warning("store.waiting", error=type(error).__name__)
+                await asyncio.sleep(0.2)
+            else:
+                return
+
+    async def _drain(self) -> None:
+        started = time.monotonic()
+        renewal = asyncio.create_task(self._every(self._lease / 4, self._renew))
+        if self._held:
+            await asyncio.wait(set(self._held), timeout=DRAIN_SECONDS)
+        left = set(self._held)
+        for task in left:
+            task.cancel()
+        if left:
+            await asyncio.wait(left, timeout=_HANDOVER_SECONDS)
+        renewal.cancel()
+        _log.info("worker.drained", handed_over=len(left), seconds=round(time.monotonic() - started, 1))

@@ -1,0 +1,1 @@
+"""Faces: what arrives from outside is turned into calls on the service."""

@@ -1,0 +1,1 @@
+"""Telegram's face: customers and operators in a chat."""

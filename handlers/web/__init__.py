@@ -1,0 +1,1 @@
+"""The web's face: webhook, health and metrics."""

@@ -1,0 +1,1 @@
+"""The store: connections, keys, scripts, encryption; it knows nothing above itself."""

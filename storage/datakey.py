@@ -1,0 +1,74 @@
+"""One data key, how it is wrapped, and the bounded cache each keyring keeps of the keys used last."""
+
+import secrets
+from collections import OrderedDict
+from collections.abc import Hashable
+from dataclasses import dataclass, field
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from storage.masterkey import MasterKey
+
+CACHED_KEYS = 50_000
+"""Bound of each process's cache, in keys."""
+
+KEY_ID_BYTES = 16
+_KEY_BYTES = 32
+
+
+@dataclass(frozen=True, slots=True)
+class DataKey:
+    """A key that seals content. It shows nothing of itself."""
+
+    id: bytes = field(repr=False)
+    cipher: AESGCM = field(repr=False, compare=False)
+
+    def __reduce__(self) -> str:
+        raise TypeError("a data key is not to be copied")
+
+
+class Cache:
+    """The keys used last, by name and by id."""
+
+    def __init__(self, bound: int) -> None:
+        self._bound = bound
+        self._by_name: OrderedDict[Hashable, DataKey] = OrderedDict()
+        self._by_id: OrderedDict[Hashable, DataKey] = OrderedDict()
+
+    def named(self, owner: str, name: str) -> DataKey | None:
+        return self._touched(self._by_name, (owner, name))
+
+    def with_id(self, key_id: bytes) -> DataKey | None:
+        return self._touched(self._by_id, key_id)
+
+    def put(self, key: DataKey, owner: str | None = None, name: str | None = None) -> None:
+        self._put(self._by_id, key.id, key)
+        if owner is not None:
+            self._put(self._by_name, (owner, name), key)
+
+    def clear(self) -> None:
+        self._by_name.clear()
+        self._by_id.clear()
+
+    @staticmethod
+    def _touched(keys: OrderedDict[Hashable, DataKey], at: Hashable) -> DataKey | None:
+        found = keys.get(at)
+        if found is not None:
+            keys.move_to_end(at)
+        return found
+
+    def _put(self, keys: OrderedDict[Hashable, DataKey], at: Hashable, key: DataKey) -> None:
+        keys[at] = key
+        keys.move_to_end(at)
+        if len(keys) > self._bound:
+            keys.popitem(last=False)
+
+
+def fresh_key(master: MasterKey, name_mark: bytes) -> tuple[bytes, bytes]:
+    """Id and wrapped form of a new random key, bound to its id and to the name it goes by."""
+    key_id = secrets.token_bytes(KEY_ID_BYTES)
+    return key_id, master.wrap(secrets.token_bytes(_KEY_BYTES), key_id + name_mark)
+
+
+def opened_key(master: MasterKey, key_id: bytes, name_mark: bytes, wrapped: bytes) -> DataKey:
+    return DataKey(key_id, AESGCM(master.unwrap(wrapped, key_id + name_mark)))

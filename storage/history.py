@@ -1,0 +1,80 @@
+"""The stored conversations: one sealed turn (question and answer together) per field of a hash.
+
+A hash and not a stream, because a stored turn is corrected when the customer edits a question, and a stream entry cannot
+be changed in place. Numbers start at 1, grow by one and never shift. In front of the sealed record stands a plain header
+``question ids|tokens|answer ids`` (message ids and a count, no content), so that the window is cut without opening it.
+"""
+
+from dataclasses import dataclass
+
+from storage.journal import ChatState
+from storage.keys import Keys
+from storage.scripts import Store
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTurn:
+    """One turn as stored: message ids of questions and answer, tokens of both, the sealed record."""
+
+    number: int
+    question_ids: tuple[int, ...]
+    tokens: int
+    answer_ids: tuple[int, ...]
+    record: bytes
+
+    def packed(self) -> bytes:
+        header = header_of(self.question_ids, self.tokens)
+        return f"{header}|{','.join(map(str, self.answer_ids))}\n".encode() + self.record
+
+
+def header_of(question_ids: tuple[int, ...], tokens: int) -> str:
+    """The part of the header that is known before the answer is sent."""
+    return f"{','.join(map(str, question_ids))}|{tokens}"
+
+
+class History:
+    """Reads and corrects stored turns; they are written by ``Journal.finish``."""
+
+    def __init__(self, store: Store, keys: Keys) -> None:
+        self._store = store
+        self._keys = keys
+
+    async def read(self, chat_id: int, topic: int, conversation: int, first: int, last: int) -> list[StoredTurn]:
+        """The turns ``first`` to ``last``, both included; missing ones are left out. Cost: the window's length."""
+        if last < first:
+            return []
+        key = self._keys.of(chat_id).turns(topic, conversation)
+        values = await self._store.call("HMGET", key, *range(first, last + 1))
+        return [_unpacked(first + i, value) for i, value in enumerate(values) if value is not None]
+
+    async def find(self, state: ChatState, topic: int, message_id: int, *, look_back: int = 400) -> StoredTurn | None:
+        """The turn that holds a question's message id, among the last ``look_back`` turns."""
+        conversation = state.conversation.get(topic, 0)
+        last = state.last.get(topic, 0)
+        lowest = max(0, last - look_back)
+        while last > lowest:
+            first = max(lowest, last - 20) + 1
+            turns = await self.read(state.ready.chat_id, topic, conversation, first, last)
+            for turn in reversed(turns):
+                if message_id in turn.question_ids:
+                    return turn
+            if turns and min(turns[0].question_ids, default=0) and min(turns[0].question_ids) < message_id:
+                return None
+            last = first - 1
+        return None
+
+    async def correct(self, state: ChatState, topic: int, turn: StoredTurn) -> bool:
+        """Replaces a stored turn under the fence; False when it is gone or another worker took over."""
+        keys = self._keys.of(state.ready.chat_id)
+        names = [keys.chat, keys.turns(topic, state.conversation.get(topic, 0))]
+        return bool(await self._store.insist("correct", names, [state.fence, turn.number, turn.packed()]))
+
+
+def _unpacked(number: int, value: bytes) -> StoredTurn:
+    header, record = value.split(b"\n", 1)
+    questions, tokens, answers = header.decode().split("|")
+    return StoredTurn(number, _ids(questions), int(tokens), _ids(answers), record)
+
+
+def _ids(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in text.split(",") if part)

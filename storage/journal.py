@@ -1,0 +1,249 @@
+"""The journal of a chat's open turn, and the fence that lets one worker at a time write it.
+
+``begin`` raises the fence; every later step names the fence it was given, and a step under an old one changes nothing.
+See the Lua scripts of the same names for the rules; all of them may be run twice.
+"""
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final
+
+from storage.errors import StorageError
+from storage.inbox import Mail, Ready
+from storage.keys import ChatKeys, Keys
+from storage.scripts import Store
+
+SWEEP_AFTER_MS: Final = (15_000, 120_000, 900_000)
+"""When a chat is swept for strays after a send whose fate was unknown."""
+
+
+class Fate(Enum):
+    """How a turn ends: said; the chat blocked us, or is back; or what it says cannot be delivered."""
+
+    SAID = ""
+    BLOCKED = "1"
+    RETURNED = "0"
+    UNDELIVERABLE = "x"
+
+
+class StaleFenceError(StorageError):
+    """Another worker took the chat over: stop, write nothing, send nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenTurn:
+    """A journaled turn that is not finished. ``sent_ms`` is set while a send may be in flight (store's clock)."""
+
+    turn: str
+    record: bytes
+    take: int
+    pieces: int
+    kind: str
+    topic: int
+    seq: int
+    marker: bool
+    piece: int
+    above: int
+    sent_ms: int | None
+    message_ids: dict[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """What a turn is going to say, sealed: written with its first piece."""
+
+    record: bytes
+    header: str
+    take: int
+    pieces: int
+    kind: str
+    topic: int
+    seq: int
+    marker: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ChatState:
+    """A claimed chat as ``begin`` found it. Times in ms of the store's clock."""
+
+    ready: Ready
+    fence: int
+    epoch: int
+    now_ms: int
+    mail: list[Mail]
+    open_turn: OpenTurn | None
+    blocked_ms: int
+    claims: int
+    edits: int = 0
+    last: dict[int, int] = field(default_factory=dict)
+    first: dict[int, int] = field(default_factory=dict)
+    conversation: dict[int, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """Leave to send a piece: the attempt's number, the id above which a copy could stand, or the id that has it already."""
+
+    attempt: int
+    above: int
+    message_id: int | None = None
+
+
+class Journal:
+    """The steps of a turn in the store. Raises StaleFenceError where another worker took over, else StorageError."""
+
+    def __init__(self, store: Store, keys: Keys) -> None:
+        self._store = store
+        self._keys = keys
+
+    async def begin(self, ready: Ready, most: int) -> ChatState | None:
+        """Opens a claimed chat with its first ``most`` items; None when the entry no longer stands for the chat."""
+        keys = self._keys.of(ready.chat_id)
+        reply = await self._store.insist("begin", [keys.chat, keys.mail], [ready.entry, most])
+        if reply[0] == b"gone":
+            return None
+        flat = reply[3]
+        fields = {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
+        return ChatState(
+            ready=ready,
+            fence=int(reply[1]),
+            epoch=int(fields.get("epoch", 0)),
+            now_ms=int(reply[2]),
+            mail=[Mail.unpacked(raw) for raw in reply[4]],
+            open_turn=_open_turn(fields),
+            blocked_ms=int(fields.get("blocked", 0)),
+            claims=int(fields.get("claims", 0)),
+            edits=int(fields.get("edits", 0)),
+            last=_by_topic(fields, "n:"),
+            first=_by_topic(fields, "s:"),
+            conversation=_by_topic(fields, "c:"),
+        )
+
+    async def permit(
+        self, state: ChatState, turn: str, piece: int, above: int, planned: Planned | None, *, again: bool = False
+    ) -> Permit:
+        """Journals a send before it is made; ``again`` is the check right before the write."""
+        arguments: list[Any] = [state.fence, state.epoch, turn, piece, above, "1" if again else "0"]
+        if planned is None:
+            arguments += [""] * 8
+        else:
+            arguments += [planned.record, planned.header, planned.take, planned.pieces, planned.kind]
+            arguments += [planned.topic, planned.seq, "1" if planned.marker else "0"]
+        reply = await self._store.insist("journal", [self._of(state).chat], arguments)
+        match reply[0]:
+            case b"ok":
+                return Permit(int(reply[1]), int(reply[2]))
+            case b"has":
+                return Permit(0, above, int(reply[1]))
+            case _:
+                raise StaleFenceError
+
+    async def register(self, state: ChatState, turn: str, piece: int, message_id: int) -> bool:
+        """Records a message id; False when another copy of the piece won, so that this one must be deleted."""
+        keys = self._of(state)
+        reply = await self._store.insist("register", [keys.chat, keys.own, keys.tomb], [turn, piece, message_id])
+        return bool(reply == b"owner")
+
+    async def settle(self, state: ChatState, turn: str) -> None:
+        """Notes that the last send was refused for certain."""
+        if not await self._store.insist("settle", [self._of(state).chat], [state.fence, turn]):
+            raise StaleFenceError
+
+    async def finish(
+        self,
+        state: ChatState,
+        *,
+        take: int,
+        turn: str = "",
+        topic: int = 0,
+        piece: int = 0,
+        message_id: int | None = None,
+        first: int | None = None,
+        marker: bool = False,
+        fate: Fate = Fate.SAID,
+    ) -> bool:
+        """Ends the turn and hands the chat on; registers ``message_id`` for ``piece`` first. False: that message lost
+        against another copy and must be deleted (the turn itself is finished all the same)."""
+        keys = self._of(state)
+        turns = keys.turns(topic, state.conversation.get(topic, 0))
+        reply = await self._store.insist(
+            "finish",
+            [keys.chat, keys.mail, keys.ready, keys.own, keys.tomb, turns, keys.stats, keys.sweeps],
+            [
+                state.fence,
+                turn,
+                state.ready.entry,
+                state.ready.chat_id,
+                piece,
+                "" if message_id is None else message_id,
+                take,
+                "" if first is None else first,
+                "1" if marker else "0",
+                fate.value,
+                " ".join(map(str, SWEEP_AFTER_MS)),
+            ],
+        )
+        lost = reply[1] == b"loser"
+        if reply[0] != b"ok":
+            if lost:
+                return False
+            raise StaleFenceError
+        return not lost
+
+    async def park(self, state: ChatState, delay_ms: int, *, forgive: bool) -> None:
+        """Gives the chat back, to be claimed again after ``delay_ms``; the journal stays as it is."""
+        keys = self._of(state)
+        await self._store.insist(
+            "park",
+            [keys.chat, keys.ready, keys.later],
+            [state.fence, state.ready.entry, state.ready.chat_id, delay_ms, "1" if forgive else "0"],
+        )
+
+    async def fail(self, state: ChatState) -> int:
+        """Counts an exception of a handler; returns how many the first item has caused."""
+        count = int(await self._store.insist("fail", [self._of(state).chat], [state.fence]))
+        if not count:
+            raise StaleFenceError
+        return count
+
+    async def set_aside(self, state: ChatState, mail: Mail) -> None:
+        """Keeps a sealed update that could not be handled, for the operator."""
+        await self._store.call("HSET", self._of(state).dead, str(mail.update_id), mail.packed())
+
+    async def standing(self, state: ChatState) -> bool:
+        """Whether this worker still holds the chat: asked before a draft, or a ghost draft appears after the answer."""
+        return bool(await self._store.call("HGET", self._of(state).chat, "fence") == b"%d" % state.fence)
+
+    async def mail(self, state: ChatState, most: int) -> list[Mail]:
+        """The mailbox as it is now, oldest first."""
+        return [Mail.unpacked(raw) for raw in await self._store.call("LRANGE", self._of(state).mail, 0, most - 1)]
+
+    async def waiting(self, state: ChatState) -> int:
+        """How many items the mailbox holds now."""
+        return int(await self._store.call("LLEN", self._of(state).mail))
+
+    def _of(self, state: ChatState) -> ChatKeys:
+        return self._keys.of(state.ready.chat_id)
+
+
+def _by_topic(fields: dict[str, bytes], prefix: str) -> dict[int, int]:
+    return {int(name[2:]): int(value) for name, value in fields.items() if name.startswith(prefix)}
+
+
+def _open_turn(fields: dict[str, bytes]) -> OpenTurn | None:
+    if "turn" not in fields:
+        return None
+    return OpenTurn(
+        turn=fields["turn"].decode(),
+        record=fields["record"],
+        take=int(fields["take"]),
+        pieces=int(fields["pieces"]),
+        kind=fields["kind"].decode(),
+        topic=int(fields["topic"]),
+        seq=int(fields["seq"]),
+        marker=fields.get("marker") == b"1",
+        piece=int(fields["piece"]),
+        above=int(fields["hi"]),
+        sent_ms=int(fields["t"]) if "t" in fields else None,
+        message_ids={int(name[4:]): int(value) for name, value in fields.items() if name.startswith("mid:")},
+    )

@@ -1,0 +1,329 @@
+"""Data keys, wrapped by the master key, outside the store: destroying one makes unreadable what it sealed, wherever a
+copy of that lies.
+
+The default keyring is a SQLite file. Reads go straight to it from the event loop (a few microseconds out of the page
+cache); creations that arrive together share one transaction, so that a burst of new chats pays for one fsync. Several
+processes may use the file at once: each notices by SQLite's ``data_version`` that another one destroyed keys, and drops
+its cache. Owners and names are stored as marks only, so the file names no chat.
+"""
+
+import asyncio
+import contextlib
+import os
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from storage.connection import StoreTarget
+from storage.datakey import CACHED_KEYS, Cache, DataKey, fresh_key, opened_key
+from storage.errors import KeyringError, KeyringUnavailableError, MasterKeyWrongError, StorageError, StoreFullError
+from storage.keyring_redis import RedisKeyring
+from storage.masterkey import MasterKey, refuse_shared, sync_folder
+
+__all__ = ["DataKey", "Keyring", "MasterKey", "RedisKeyring", "SqliteKeyring", "keyring_file", "open_keyring"]
+
+_WRITE_BUSY_SECONDS = 10.0
+_READ_BUSY_SECONDS = 1.0
+_CLEAN_SECONDS = 10.0
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS identity (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    id TEXT NOT NULL, master TEXT NOT NULL, destroyed INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE IF NOT EXISTS data_key (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id BLOB NOT NULL UNIQUE, owner BLOB NOT NULL, name BLOB NOT NULL UNIQUE, wrapped BLOB NOT NULL
+);
+CREATE INDEX IF NOT EXISTS data_key_owner ON data_key (owner);
+"""
+
+T = TypeVar("T")
+
+
+class Keyring(Protocol):
+    """Where data keys live. All methods raise KeyringUnavailableError when it cannot be read or written."""
+
+    identity: str
+    durability: str
+
+    async def obtain(self, owner: str, name: str) -> DataKey:
+        """The key of that name, made if there is none; on disk when this returns. Everybody gets the same one."""
+
+    def cached(self, owner: str, name: str) -> DataKey | None:
+        """The key, when it is at hand without waiting."""
+
+    async def by_id(self, key_id: bytes) -> DataKey | None:
+        """The key with that id; None when there is none (any more)."""
+
+    async def destroy(self, owner: str, name: str | None = None) -> int:
+        """Erase one key of an owner, or all; how many there were. When it returns, no copy is in the keyring."""
+
+    async def aclose(self) -> None: ...
+
+
+class SqliteKeyring:
+    """The keyring in a file (0600, WAL, synchronous=FULL, secure_delete). Open it with ``open_keyring``."""
+
+    durability = "nothing that was confirmed is lost"
+
+    def __init__(self, path: Path, master: MasterKey, identity: str, *, bound: int = CACHED_KEYS) -> None:
+        self.identity = identity
+        self._path = path
+        self._master = master
+        self._cache = Cache(bound)
+        self._reader = _connection(path, _READ_BUSY_SECONDS)
+        self._writer = _connection(path, _WRITE_BUSY_SECONDS)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="keyring")
+        self._wanted: dict[tuple[str, str], asyncio.Future[DataKey]] = {}
+        self._commits: asyncio.Task[None] | None = None
+        self._data_version = self._destroyed = -1
+        self._closed = False
+
+    def cached(self, owner: str, name: str) -> DataKey | None:
+        self._drop_destroyed()
+        return self._cache.named(owner, name)
+
+    async def obtain(self, owner: str, name: str) -> DataKey:
+        found = self.cached(owner, name)
+        if found is not None:
+            return found
+        mark = self._master.mark(owner, name)
+        row = self._read("SELECT id, wrapped FROM data_key WHERE name = ?", mark)
+        if row is None:
+            return await self._created(owner, name)
+        key = opened_key(self._master, row[0], mark, row[1])
+        self._cache.put(key, owner, name)
+        return key
+
+    async def by_id(self, key_id: bytes) -> DataKey | None:
+        self._drop_destroyed()
+        found = self._cache.with_id(key_id)
+        if found is not None:
+            return found
+        row = self._read("SELECT name, wrapped FROM data_key WHERE id = ?", key_id)
+        if row is None:
+            return None
+        key = opened_key(self._master, key_id, row[0], row[1])
+        self._cache.put(key)
+        return key
+
+    async def destroy(self, owner: str, name: str | None = None) -> int:
+        count = await self._written(partial(self._erase, owner, name))
+        self._cache.clear()
+        return count
+
+    async def aclose(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        if self._commits is not None:
+            await asyncio.wait({self._commits})
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._writer.close)
+        self._reader.close()
+        self._thread.shutdown(wait=False)
+
+    def _drop_destroyed(self) -> None:
+        """Forget what any process destroyed. ``data_version`` moves with each commit of another connection."""
+        version = int(self._read("PRAGMA data_version")[0])
+        if version == self._data_version:
+            return
+        destroyed = int(self._read("SELECT destroyed FROM identity")[0])
+        if destroyed != self._destroyed:
+            self._cache.clear()
+        self._data_version, self._destroyed = version, destroyed
+
+    def _read(self, statement: str, *values: bytes) -> Any:
+        try:
+            return self._reader.execute(statement, values).fetchone()
+        except sqlite3.Error as error:
+            raise _translated(self._path, error) from error
+
+    async def _created(self, owner: str, name: str) -> DataKey:
+        if self._closed:
+            raise KeyringUnavailableError("The keyring is closed.")
+        wanted = self._wanted.get((owner, name))
+        if wanted is None:
+            wanted = self._wanted[owner, name] = asyncio.get_running_loop().create_future()
+            wanted.add_done_callback(lambda done: done.cancelled() or done.exception())
+        if self._commits is None or self._commits.done():
+            self._commits = asyncio.create_task(self._commit_wanted(), name="keyring commits")
+        return await asyncio.shield(wanted)
+
+    async def _commit_wanted(self) -> None:
+        """All that is wanted by now in one transaction; what arrives meanwhile in the next."""
+        while self._wanted:
+            batch, self._wanted = self._wanted, {}
+            try:
+                keys = await self._written(partial(self._insert, list(batch)))
+            except StorageError as error:
+                for wanted in batch.values():
+                    wanted.set_exception(error)
+                continue
+            except BaseException:
+                for wanted in batch.values():
+                    wanted.cancel()
+                raise
+            for (owner, name), key in keys.items():
+                self._cache.put(key, owner, name)
+                batch[owner, name].set_result(key)
+
+    async def _written(self, work: Callable[[], T]) -> T:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except sqlite3.Error as error:
+            raise _translated(self._path, error) from error
+
+    def _insert(self, names: list[tuple[str, str]]) -> dict[tuple[str, str], DataKey]:
+        found: dict[tuple[str, str], DataKey] = {}
+        with _transaction(self._writer):
+            for owner, name in names:
+                mark = self._master.mark(owner, name)
+                key_id, wrapped = fresh_key(self._master, mark)
+                # Another process may have made it since we looked: the first one stands.
+                self._writer.execute(
+                    "INSERT INTO data_key (id, owner, name, wrapped) VALUES (?, ?, ?, ?) ON CONFLICT (name) DO NOTHING",
+                    (key_id, self._master.mark(owner), mark, wrapped),
+                )
+                row = self._writer.execute("SELECT id, wrapped FROM data_key WHERE name = ?", (mark,)).fetchone()
+                found[owner, name] = opened_key(self._master, row[0], mark, row[1])
+        return found
+
+    def _erase(self, owner: str, name: str | None) -> int:
+        column, mark = ("owner", self._master.mark(owner)) if name is None else ("name", self._master.mark(owner, name))
+        with _transaction(self._writer):
+            # Overwritten in place first: `secure_delete` zeroes what is freed, this also what is merely moved later.
+            self._writer.execute(f"UPDATE data_key SET wrapped = zeroblob(length(wrapped)) WHERE {column} = ?", (mark,))  # noqa: S608
+            count = self._writer.execute(f"DELETE FROM data_key WHERE {column} = ?", (mark,)).rowcount  # noqa: S608
+            self._writer.execute("UPDATE identity SET destroyed = destroyed + ?", (count,))
+        self._empty_log()
+        return count
+
+    def _empty_log(self) -> None:
+        """The write-ahead log still holds the pages as they were: copy it into the file and cut it to nothing."""
+        deadline = time.monotonic() + _CLEAN_SECONDS
+        while self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            if time.monotonic() > deadline:
+                raise KeyringUnavailableError(
+                    f"The keys are erased from {self._path}, but its log cannot be emptied: another program reads it."
+                )
+            time.sleep(0.01)
+        with contextlib.suppress(FileNotFoundError):
+            _sync_file(Path(f"{self._path}-wal"))
+
+
+async def open_keyring(url: str, master: MasterKey, *, create: bool) -> Keyring:
+    """Open ``sqlite:PATH`` or a second server, ``redis://…``. Without ``create`` nothing is made, not even a file.
+
+    Raises KeyringUnavailableError, and MasterKeyWrongError when the keyring belongs to another master key.
+    """
+    path = keyring_file(url)
+    if path is not None:
+        return await asyncio.to_thread(_open_file, path, master, create=create)
+    try:
+        return await RedisKeyring.open(StoreTarget.parse(url), master, create=create)
+    except KeyringError:
+        raise
+    except StorageError as error:
+        raise KeyringUnavailableError(f"The keyring server cannot be used: {error}") from error
+
+
+def keyring_file(url: str) -> Path | None:
+    """The file that KEYRING_URL names; None for a server. Raises KeyringUnavailableError for anything else."""
+    scheme, _, rest = url.strip().partition(":")
+    if scheme in {"redis", "rediss", "unix"}:
+        return None
+    if scheme != "sqlite" or not rest.strip("/"):
+        raise KeyringUnavailableError("KEYRING_URL must be sqlite:PATH, or redis:// for a second server.")
+    return Path(rest.removeprefix("//"))
+
+
+def _open_file(path: Path, master: MasterKey, *, create: bool) -> SqliteKeyring:
+    try:
+        if create:
+            _create_file(path)
+        elif not path.is_file():
+            raise KeyringUnavailableError(
+                f"The keyring {path} is not there, and what is stored opens only with it: "
+                "put it back from your copy, or let KEYRING_URL name it."
+            )
+        refuse_shared(path, path.stat().st_mode)
+        identity = _identity(path, master, create=create)
+        return SqliteKeyring(path, master, identity)
+    except (sqlite3.Error, OSError) as error:
+        raise _translated(path, error) from error
+
+
+def _create_file(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        sync_folder(path.parent)
+
+
+def _identity(path: Path, master: MasterKey, *, create: bool) -> str:
+    with contextlib.closing(_connection(path, _WRITE_BUSY_SECONDS)) as connection:
+        if create:
+            _make_tables(connection, master)
+        row = connection.execute("SELECT id, master FROM identity").fetchone()
+    if row is None:
+        raise KeyringUnavailableError(f"The keyring {path} is empty: put it back from your copy.")
+    if row[1] != master.fingerprint():
+        raise MasterKeyWrongError(f"The keyring {path} belongs to another master key: let MASTER_KEY_FILE name it.")
+    return str(row[0])
+
+
+def _make_tables(connection: sqlite3.Connection, master: MasterKey) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    with _transaction(connection):
+        for statement in _TABLES.split(";"):
+            connection.execute(statement)
+        connection.execute(
+            "INSERT INTO identity (only_row, id, master) VALUES (1, ?, ?) ON CONFLICT DO NOTHING",
+            (secrets.token_hex(16), master.fingerprint()),
+        )
+
+
+def _connection(path: Path, busy_seconds: float) -> sqlite3.Connection:
+    # `mode=rw`: a file that is missing is never made by looking for it.
+    connection = sqlite3.connect(
+        f"{path.resolve().as_uri()}?mode=rw",
+        uri=True,
+        timeout=busy_seconds,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+    connection.execute("PRAGMA secure_delete = ON")
+    connection.execute("PRAGMA synchronous = FULL")
+    return connection
+
+
+@contextlib.contextmanager
+def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _translated(path: Path, error: sqlite3.Error | OSError) -> StorageError:
+    if "full" in str(error):
+        return StoreFullError(f"The disk with the keyring {path} is full: free some space.")
+    return KeyringUnavailableError(f"The keyring {path} cannot be used: {error}.")

@@ -1,0 +1,103 @@
+"""Every key of the store, in one place: its name, its type, what it holds and which Lua scripts touch it.
+
+The hash tag is the partition, so that all keys of a chat share one Redis Cluster slot and each step of a message is one
+single-slot script. Keys of the whole bot stand outside those scripts, under the tag ``{bot}``.
+
+=========  ======  =====================================================  =========================================
+key        type    holds                                                  touched by
+=========  ======  =====================================================  =========================================
+ready      stream  one entry per chat that has mail (or is being worked)  enqueue, wake, sweep, finish, park
+seen       zset    update ids, score = time stored (ms), 25 hours          enqueue
+later      zset    chats that wait for a time, score = due (ms)           park, wake
+sweeps     zset    ``chat:hi:n`` to look for strays, score = due (ms)     finish, sweep
+stats      hash    ``depth``: stored updates not yet finished             enqueue, finish
+chat:C     hash    fence, epoch, entry, journal of the open turn, marks   all
+mail:C     list    sealed updates, oldest first                           enqueue, begin, finish, sweep
+own:C      zset    the last message ids we own in the chat                register, finish
+tomb:C     zset    message ids that lost against another copy             register, finish
+dead:C     hash    sealed updates set aside, by update id                 (plain HSET)
+turns:C:…  hash    sealed turns of one conversation, by number            finish, correct
+ids:C      zset    known message ids of a supergroup                      (plain ZADD)
+ids        zset    known message ids of all private chats and groups      (plain ZADD)
+trash      zset    ``chat:message`` to delete, score = time (ms)          (plain ZADD, ZREM)
+leader     string  who polls Telegram                                     lead
+=========  ======  =====================================================  =========================================
+"""
+
+from dataclasses import dataclass
+from zlib import crc32
+
+PARTITIONS = 64
+"""Fixed when a store is first used: a chat's partition decides the names of its keys."""
+
+GROUP = "workers"
+"""The one consumer group on each ready stream."""
+
+SEEN_MS = 25 * 3600 * 1000
+"""Telegram repeats an update for 24 hours at most (Bot API, "Getting updates")."""
+
+_SUPERGROUP_BELOW = -1_000_000_000_000
+
+
+def partition_of(chat_id: int) -> int:
+    """The partition of a chat, 0 … PARTITIONS - 1."""
+    return crc32(b"%d" % chat_id) % PARTITIONS
+
+
+def counts_own_ids(chat_id: int) -> bool:
+    """Supergroups and channels number their messages themselves; all other chats of a bot share one sequence."""
+    return chat_id < _SUPERGROUP_BELOW
+
+
+@dataclass(frozen=True, slots=True)
+class ChatKeys:
+    """The keys of one chat and of its partition."""
+
+    chat: str
+    mail: str
+    own: str
+    tomb: str
+    dead: str
+    ready: str
+    seen: str
+    later: str
+    sweeps: str
+    stats: str
+    ids: str
+    _turns: str
+
+    def turns(self, topic: int, conversation: int) -> str:
+        """The hash that holds the turns of one conversation."""
+        return f"{self._turns}:{topic}:{conversation}"
+
+
+class Keys:
+    """Builds the key names of one bot."""
+
+    def __init__(self, bot_id: int) -> None:
+        self.bot_id = bot_id
+        self._bot = f"tg:{{{bot_id}}}"
+        self.ids = f"{self._bot}:ids"
+        self.trash = f"{self._bot}:trash"
+        self.leader = f"{self._bot}:leader"
+
+    def partition(self, name: str, partition: int) -> str:
+        """``name`` is one of ready, seen, later, sweeps, stats."""
+        return f"tg:{{{self.bot_id}.{partition}}}:{name}"
+
+    def of(self, chat_id: int) -> ChatKeys:
+        root = f"tg:{{{self.bot_id}.{partition_of(chat_id)}}}"
+        return ChatKeys(
+            chat=f"{root}:chat:{chat_id}",
+            mail=f"{root}:mail:{chat_id}",
+            own=f"{root}:own:{chat_id}",
+            tomb=f"{root}:tomb:{chat_id}",
+            dead=f"{root}:dead:{chat_id}",
+            ready=f"{root}:ready",
+            seen=f"{root}:seen",
+            later=f"{root}:later",
+            sweeps=f"{root}:sweeps",
+            stats=f"{root}:stats",
+            ids=f"{root}:ids:{chat_id}" if counts_own_ids(chat_id) else self.ids,
+            _turns=f"{root}:turns:{chat_id}",
+        )

@@ -1,0 +1,67 @@
+-- Ends a turn under its fence: history grows, the mailbox shrinks, the journal is cleared, the chat is handed on.
+-- With a message id it registers that first, whatever the fence (see register.lua): one call on the normal path.
+-- KEYS: chat mail ready own tomb turns stats sweeps
+-- ARGV: fence, turn ('' when nothing was said), entry, chat id, piece, message id or '', take, start of the context or '',
+--   marker ('1': the cap's marker was among the items), what of the chat ('1': it blocked us, '0': it is back, 'x': this turn cannot be delivered, ''), times of sweeps in ms, separated by blanks
+-- Returns {'ok' | 'fence' | 'open', 'owner' | 'loser' | ''}
+local standing = ''
+if ARGV[6] ~= '' then
+  if redis.call('ZSCORE', KEYS[4], ARGV[6]) then
+    standing = 'owner'
+  elseif redis.call('ZSCORE', KEYS[5], ARGV[6]) then
+    standing = 'loser'
+  else
+    local g = redis.call('HMGET', KEYS[1], 'turn', 'mid:' .. ARGV[5])
+    local set = KEYS[5]
+    standing = 'loser'
+    if g[1] == ARGV[2] and not g[2] then
+      redis.call('HSET', KEYS[1], 'mid:' .. ARGV[5], ARGV[6])
+      set = KEYS[4]
+      standing = 'owner'
+    end
+    redis.call('ZADD', set, ARGV[6], ARGV[6])
+    redis.call('ZREMRANGEBYRANK', set, 0, -257)
+  end
+end
+local f = redis.call('HMGET', KEYS[1], 'fence', 'done', 'turn', 'kind', 'pieces', 'seq', 'topic', 'record', 'header', 'doubt')
+if f[1] ~= ARGV[1] then return {'fence', standing} end
+if f[2] == ARGV[1] then return {'ok', standing} end
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local gone = {'turn', 'record', 'header', 'take', 'pieces', 'kind', 'topic', 'seq', 'piece', 'hi', 'attempt', 't', 'claims', 'fails',
+  'marker', 'doubt', 'noticed'}
+if ARGV[2] ~= '' then
+  if f[3] ~= ARGV[2] then return {'fence', standing} end
+  local ids = {}
+  for i = 0, tonumber(f[5]) - 1 do
+    ids[#ids + 1] = redis.call('HGET', KEYS[1], 'mid:' .. i) or nil
+    gone[#gone + 1] = 'mid:' .. i
+  end
+  if #ids < tonumber(f[5]) and ARGV[10] ~= '1' and ARGV[10] ~= 'x' then return {'open', standing} end
+  if f[4] == 'answer' and #ids == tonumber(f[5]) then
+    redis.call('HSET', KEYS[6], f[6], f[9] .. '|' .. table.concat(ids, ',') .. '\n' .. f[8])
+    redis.call('HSET', KEYS[1], 'n:' .. f[7], f[6])
+    if ARGV[8] ~= '' then redis.call('HSET', KEYS[1], 's:' .. f[7], ARGV[8]) end
+  end
+  if f[10] then
+    for delay in string.gmatch(ARGV[11], '%d+') do
+      redis.call('ZADD', KEYS[8], now + delay, ARGV[4] .. ':' .. f[10] .. ':' .. delay)
+    end
+  end
+end
+redis.call('HDEL', KEYS[1], unpack(gone))
+redis.call('HSET', KEYS[1], 'done', ARGV[1])
+if ARGV[9] == '1' then redis.call('HDEL', KEYS[1], 'over') end
+if ARGV[10] == '1' then redis.call('HSET', KEYS[1], 'blocked', now) elseif ARGV[10] == '0' then redis.call('HDEL', KEYS[1], 'blocked') end
+if tonumber(ARGV[7]) > 0 then
+  redis.call('LTRIM', KEYS[2], ARGV[7], -1)
+  redis.call('HINCRBY', KEYS[7], 'depth', -ARGV[7])
+end
+redis.call('XACK', KEYS[3], 'workers', ARGV[3])
+redis.call('XDEL', KEYS[3], ARGV[3])
+if redis.call('LLEN', KEYS[2]) > 0 then
+  redis.call('HSET', KEYS[1], 'entry', redis.call('XADD', KEYS[3], '*', 'chat', ARGV[4]))
+else
+  redis.call('HDEL', KEYS[1], 'entry')
+end
+return {'ok', standing}

@@ -1,0 +1,16 @@
+-- Gives a claimed chat back: at once (delay 0) or when a time has come. What the journal holds stays.
+-- KEYS: chat ready later   ARGV: fence, entry, chat id, delay in ms, forgive ('1': this claim was no failure)
+local f = redis.call('HMGET', KEYS[1], 'fence', 'entry')
+if f[1] ~= ARGV[1] or f[2] ~= ARGV[2] then return 0 end
+if ARGV[5] == '1' then redis.call('HDEL', KEYS[1], 'claims') end
+redis.call('XACK', KEYS[2], 'workers', ARGV[2])
+redis.call('XDEL', KEYS[2], ARGV[2])
+redis.call('HINCRBY', KEYS[1], 'fence', 1)
+if tonumber(ARGV[4]) == 0 then
+  redis.call('HSET', KEYS[1], 'entry', redis.call('XADD', KEYS[2], '*', 'chat', ARGV[3]))
+else
+  local time = redis.call('TIME')
+  redis.call('HSET', KEYS[1], 'entry', 'later')
+  redis.call('ZADD', KEYS[3], time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[4], ARGV[3])
+end
+return 1

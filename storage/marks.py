@@ -1,0 +1,66 @@
+"""What the whole bot knows of message ids, what waits to be deleted, and who polls.
+
+These keys stand outside the partitions: they are hints and lists of work, never the reason why an answer counts as sent.
+"""
+
+import time
+from typing import Final
+
+from storage.keys import Keys
+from storage.scripts import Store
+
+_KNOWN_KEPT: Final = 50_000
+
+
+class Marks:
+    """Message ids that exist, per numbering. All private chats and basic groups of a bot share one sequence."""
+
+    def __init__(self, store: Store, keys: Keys) -> None:
+        self._store = store
+        self._keys = keys
+        self._highest: dict[str, int] = {}
+        self._since_trim = 0
+
+    def highest(self, chat_id: int) -> int:
+        """The highest id this process has seen in the chat's sequence: a lower bound of the next one."""
+        return self._highest.get(self._keys.of(chat_id).ids, 0)
+
+    async def learn(self, chat_id: int, *message_ids: int) -> None:
+        """Records ids that are known to be somebody's."""
+        if not message_ids:
+            return
+        key = self._keys.of(chat_id).ids
+        self._highest[key] = max(self._highest.get(key, 0), *message_ids)
+        if len(self._highest) > 10_000:
+            self._highest.pop(next(iter(self._highest)))
+        pairs = [value for message_id in message_ids for value in (message_id, message_id)]
+        await self._store.call("ZADD", key, *pairs)
+        self._since_trim += 1
+        if self._since_trim >= 1000:
+            self._since_trim = 0
+            await self._store.call("ZREMRANGEBYRANK", key, 0, -_KNOWN_KEPT - 1)
+
+    async def unknown_above(self, chat_id: int, above: int, slack: int) -> list[int]:
+        """Ids that nobody has claimed between ``above`` and the highest known one plus ``slack``, lowest first."""
+        key = self._keys.of(chat_id).ids
+        known = {int(member) for member in await self._store.call("ZRANGEBYSCORE", key, f"({above}", "+inf")}
+        top = max(known, default=above) + slack
+        return [number for number in range(above + 1, top + 1) if number not in known]
+
+    async def discard(self, chat_id: int, message_id: int) -> None:
+        """Puts a message on the list of those to delete."""
+        await self._store.call("ZADD", self._keys.trash, int(time.time() * 1000), f"{chat_id}:{message_id}")
+
+    async def discarded(self, chat_id: int, message_id: int) -> None:
+        """Takes a message off that list: Telegram confirmed that it is gone."""
+        await self._store.call("ZREM", self._keys.trash, f"{chat_id}:{message_id}")
+
+    async def overdue(self, age_ms: int) -> list[tuple[int, int]]:
+        """Messages that wait for deletion for longer than ``age_ms``: whoever lost with them has died."""
+        border = int(time.time() * 1000) - age_ms
+        members = await self._store.call("ZRANGEBYSCORE", self._keys.trash, 0, border, "LIMIT", 0, 50)
+        return [(int(chat), int(message)) for chat, message in (member.split(b":") for member in members)]
+
+    async def lead(self, name: str, ttl_ms: int) -> bool:
+        """Takes or renews the poller's lease; 0 gives it up."""
+        return bool(await self._store.script("lead", [self._keys.leader], [name, ttl_ms]))
