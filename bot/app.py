@@ -1,6 +1,6 @@
 """The composition root: opens what a process needs, in order, and closes it in reverse.
 
-A message flows one way: ingress → inbox → worker → dispatcher → turn → lane. This is the only module that sees all of it.
+A message flows one way: ingress → inbox → worker → dispatcher → turn → lane. Only this module sees all of it.
 """
 
 import asyncio
@@ -10,17 +10,19 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from bot.delivery.telegram import TelegramClient
 from bot.errors import SettingsError, TelegramError, TelegramUnauthorizedError
 from bot.ingress import Ingress, Poller, keep_webhook
 from bot.logs import get_logger
 from bot.metrics import Metrics
 from bot.settings import OFFLINE, Settings
-from bot.delivery.telegram import TelegramClient
+from bot.timing import Timing
 from storage.connection import StoreTarget, connect
 from storage.embedded import EmbeddedServer
 from storage.errors import StorageError
@@ -42,7 +44,7 @@ _SAMPLE_SECONDS: Final = 5.0
 _SILENT_POLL_SECONDS: Final = 90.0
 _SANDBOX_TOKEN: Final = "4242:sandbox-needs-no-real-token"  # noqa: S105 (opens nothing but the local sandbox)
 _SANDBOX_PORT: Final = 8081
-_WRONG_TOKEN: Final = (
+_UNKNOWN_BOT: Final = (
     "BOT_TOKEN: Telegram does not know this token; it is mistyped or was revoked: get the current one from @BotFather."
 )
 _log = get_logger(__name__)
@@ -63,20 +65,21 @@ class _Parts:
     metrics: Metrics
     ingress: Ingress
     alone: bool
+    timing: Timing
 
 
-async def run(settings: Settings, roles: frozenset[str]) -> int:
+async def run(settings: Settings, roles: frozenset[str], timing: Timing | None = None) -> int:
     """Serves until SIGTERM or Ctrl-C, then drains; the exit code."""
     stop = _stop_on_signals()
     async with AsyncExitStack() as stack:
-        parts = await _open(stack, settings)
+        parts = await _open(stack, settings, timing or Timing())
         await _serve(stack, parts, roles, stop)
     return 0
 
 
 async def sandbox(settings: Settings) -> int:
     """The real service on a local Bot API server with a chat page, and an offline chat API unless one is configured."""
-    from bot.sandbox import ChatApiServer, TelegramServer
+    from bot.sandbox import TelegramServer
 
     stop = _stop_on_signals()
     async with AsyncExitStack() as stack:
@@ -98,7 +101,7 @@ async def sandbox(settings: Settings) -> int:
         }
         if settings.chat_api_url in {"", OFFLINE}:
             changes["chat_api_url"] = OFFLINE
-        parts = await _open(stack, settings.model_copy(update=changes))
+        parts = await _open(stack, settings.model_copy(update=changes), Timing())
         print(_sandbox_words(telegram.page_url), flush=True)  # noqa: T201 (the link is for the person at the terminal)
         await _serve(stack, parts, frozenset({"ingress", "worker", "web"}), stop)
     return 0
@@ -112,7 +115,7 @@ def _sandbox_words(link: str) -> str:
 
 
 # ---- opening
-async def _open(stack: AsyncExitStack, settings: Settings) -> _Parts:
+async def _open(stack: AsyncExitStack, settings: Settings, timing: Timing) -> _Parts:
     target = StoreTarget.parse(settings.redis_url, ca_file=settings.ca_file)
     alone = False
     if target.embedded:
@@ -136,11 +139,11 @@ async def _open(stack: AsyncExitStack, settings: Settings) -> _Parts:
     telegram = await stack.enter_async_context(_telegram(settings))
     inbox, marks = Inbox(store, keys, mailbox_cap=MAILBOX_CAP), Marks(store, keys)
     ingress = Ingress(inbox, vault, marks, metrics, queue_cap=QUEUE_CAP)
-    return _Parts(settings, target, store, keys, inbox, marks, vault, telegram, metrics, ingress, alone)
+    return _Parts(settings, target, store, keys, inbox, marks, vault, telegram, metrics, ingress, alone, timing)
 
 
 def _telegram(settings: Settings) -> TelegramClient:
-    assert settings.bot_token is not None  # noqa: S101 (require_for_run has refused it)
+    assert settings.bot_token is not None
     return TelegramClient(
         settings.bot_token.get_secret_value(),
         settings.telegram_api_url,
@@ -166,7 +169,7 @@ async def _owned(work: Any, name: str) -> AsyncIterator[asyncio.Task[None]]:
 async def _serve(stack: AsyncExitStack, parts: _Parts, roles: frozenset[str], stop: asyncio.Event) -> None:
     settings = parts.settings
     closing = asyncio.Event()
-    poller = Poller(parts.ingress, parts.telegram, parts.marks, parts.metrics)
+    poller = Poller(parts.ingress, parts.telegram, parts.marks, parts.metrics, parts.timing)
     polls = "ingress" in roles and settings.telegram_mode == "polling"
     working = asyncio.Event()
     troubles = _Troubles(parts, poller if polls else None, working if "worker" in roles else None, closing)
@@ -200,10 +203,8 @@ async def _work(parts: _Parts, working: asyncio.Event) -> None:
 
 def _load_worker() -> None:
     """aiogram alone takes two seconds to import."""
-    import bot.conversation.turn
-    import bot.worker
-    import handlers.telegram.customer
-    import handlers.telegram.dispatch  # noqa: F401
+    for name in ("bot.worker", "handlers.telegram.customer", "handlers.telegram.dispatch"):
+        import_module(name)
 
 
 async def _worker(stack: AsyncExitStack, parts: _Parts) -> "Worker":
@@ -230,8 +231,15 @@ async def _worker(stack: AsyncExitStack, parts: _Parts) -> "Worker":
     )
     reader = await connect(parts.target, connections=1, timeout_seconds=_STORE_SECONDS)
     stack.push_async_callback(reader.aclose)
-    journal, pace = Journal(parts.store, parts.keys), Pace()
-    lane = Lane(parts.telegram, journal, parts.marks, pace, parts.metrics)
+    journal, pace = Journal(parts.store, parts.keys, sweep_after=parts.timing.sweeps), Pace()
+    lane = Lane(
+        telegram=parts.telegram,
+        journal=journal,
+        marks=parts.marks,
+        pace=pace,
+        metrics=parts.metrics,
+        timing=parts.timing,
+    )
     turns = Turns(
         journal=journal,
         window=Window(History(parts.store, parts.keys), parts.vault),
@@ -257,6 +265,7 @@ async def _worker(stack: AsyncExitStack, parts: _Parts) -> "Worker":
         turns=turns,
         metrics=parts.metrics,
         alone=parts.alone,
+        timing=parts.timing,
     )
 
 
@@ -275,19 +284,15 @@ async def _chat_api_url(stack: AsyncExitStack, settings: Settings) -> str:
 async def _dispatch(stack: AsyncExitStack, parts: _Parts) -> "Dispatch":
     from aiogram import Bot
 
-    from handlers.telegram.customer import customer_router
+    from handlers.telegram.customer import Audience, customer_router
     from handlers.telegram.dispatch import dispatcher_of
 
     settings = parts.settings
-    assert settings.bot_token is not None  # noqa: S101 (require_for_run has refused it)
+    assert settings.bot_token is not None
     bot = Bot(settings.bot_token.get_secret_value())
     stack.push_async_callback(bot.session.close)
-    router = customer_router(
-        bot_username=await _username(parts),
-        addressed_only=settings.group_answers == "addressed",
-        operator_group=settings.operator_group_id,
-    )
-    return dispatcher_of(bot, router)
+    audience = Audience(await _username(parts), settings.group_answers == "addressed", settings.operator_group_id)
+    return dispatcher_of(bot, customer_router(audience))
 
 
 async def _username(parts: _Parts) -> str:
@@ -295,7 +300,7 @@ async def _username(parts: _Parts) -> str:
     try:
         me = await parts.telegram.call("getMe", {}, seconds=5)
     except TelegramUnauthorizedError as error:
-        raise SettingsError([_WRONG_TOKEN]) from error
+        raise SettingsError([_UNKNOWN_BOT]) from error
     except TelegramError as error:
         _log.warning("telegram.unreachable", error=str(error))
         return ""

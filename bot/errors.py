@@ -16,8 +16,8 @@ BotError
     ├── ChatApiGarbledError            the reply is not what the protocol promises
     └── ChatApiTimeoutError            nothing more came within the deadline
 
-Errors of the store are drawn in `storage.errors`; that another worker took a chat over is one of them. No message here carries a secret or a customer's words: `str()` of
-any of these may be logged.
+Errors of the store are drawn in `storage.errors`; that another worker took a chat over is one of them. No message here
+carries a secret or a customer's words: `str()` of any of these may be logged.
 """
 
 import re

@@ -11,7 +11,6 @@ import uuid
 from typing import Any, Final
 
 import orjson
-from bot.logs import get_logger
 
 from bot.conversation.turn import mail_bound
 from bot.delivery.telegram import TelegramClient
@@ -21,19 +20,18 @@ from bot.errors import (
     TelegramRetryAfterError,
     TelegramUnauthorizedError,
 )
+from bot.logs import get_logger
 from bot.metrics import Metrics
+from bot.timing import Timing
 from storage.errors import StorageError
 from storage.inbox import Inbox, Mail
 from storage.marks import Marks
 from storage.vault import Vault
 
 ALLOWED_UPDATES: Final = ["message", "edited_message", "callback_query", "my_chat_member", "stopped_message_generation"]
-POLL_SECONDS: Final = 25
 WATCHDOG_SECONDS: Final = 60.0
 """A poll that has not come back after this long is given up and made anew."""
 
-_LEASE_MS: Final = 15_000
-_LEASE_RENEWAL_SECONDS: Final = 5.0
 _EPOCHS_REMEMBERED: Final = 200_000
 _log = get_logger(__name__)
 
@@ -71,8 +69,12 @@ class Ingress:
             *(self._accept_chat(chat_id, of_chat) for chat_id, of_chat in chats.items()), return_exceptions=True
         )
         for result in results:
-            if isinstance(result, BaseException):
+            if isinstance(result, (StorageError, asyncio.CancelledError)):
                 raise result
+            if isinstance(result, BaseException):
+                # A fault of ours: brought again it would fail again, and stop everything behind it.
+                self._metrics.updates.labels("failed").inc()
+                _log.error("update.failed", exc_info=result)
 
     def _chat_of(self, update: Any) -> int | None:
         """The chat an update belongs to; None (and a line in the log) when there is none to answer in."""
@@ -120,13 +122,14 @@ class Poller:
     """Polls Telegram while it holds the lease."""
 
     def __init__(
-        self, ingress: Ingress, telegram: TelegramClient, marks: Marks, metrics: Metrics, *, poll_seconds: int = POLL_SECONDS
+        self, ingress: Ingress, telegram: TelegramClient, marks: Marks, metrics: Metrics, timing: Timing
     ) -> None:
         self._ingress = ingress
         self._telegram = telegram
         self._marks = marks
         self._metrics = metrics
-        self._poll_seconds = poll_seconds
+        self._poll_seconds = int(timing.poll)
+        self._lease = timing.leader
         self._name = uuid.uuid4().hex
         self._leads_until = 0.0
         self.last_poll = 0.0
@@ -159,11 +162,11 @@ class Poller:
         while True:
             asked = loop.time()
             try:
-                if await self._marks.lead(self._name, _LEASE_MS):
-                    self._leads_until = asked + _LEASE_MS / 1000 - 1
+                if await self._marks.lead(self._name, int(self._lease * 1000)):
+                    self._leads_until = asked + self._lease * 0.9
             except StorageError:
                 _log.warning("lease.unknown")
-            await asyncio.sleep(_LEASE_RENEWAL_SECONDS if self._leads() else 1.0)
+            await asyncio.sleep(self._lease / 3 if self._leads() else min(1.0, self._lease / 3))
 
     async def _give_up(self) -> None:
         try:
@@ -179,7 +182,8 @@ class Poller:
             "timeout": self._poll_seconds,
             "allowed_updates": ALLOWED_UPDATES,
         }
-        updates = await self._telegram.call("getUpdates", parameters, seconds=max(WATCHDOG_SECONDS, self._poll_seconds + 10))
+        seconds = max(WATCHDOG_SECONDS, self._poll_seconds + 10)
+        updates = await self._telegram.call("getUpdates", parameters, seconds=seconds)
         self.last_poll = time.time()
         self._metrics.last_poll.set(self.last_poll)
         self.trouble = ""

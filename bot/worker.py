@@ -1,7 +1,7 @@
 """Claims ready chats and works on them, many at once, one task a chat.
 
-While a chat is worked on its lease is renewed; a chat whose worker stopped doing so is claimed by another one, on a timer
-of its own, and the fence keeps the first one from writing when it wakes. A turn has a hard limit.
+While a chat is worked on its lease is renewed; a chat whose worker stopped doing so is claimed by another one, on a
+timer of its own, and the fence keeps the first one from writing when it wakes. A turn has a hard limit.
 """
 
 import asyncio
@@ -10,28 +10,22 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
-from bot.logs import get_logger
 from redis.asyncio import Redis
 
 from bot.conversation.turn import Turns
 from bot.delivery.lane import Lane
+from bot.logs import get_logger
 from bot.metrics import Metrics
+from bot.timing import Timing
 from storage.errors import StorageError
 from storage.inbox import Inbox, Ready
 from storage.journal import StaleFenceError
+from storage.keys import PARTITIONS
 from storage.marks import Marks
-
-LEASE_SECONDS: Final = 10.0
-TURN_SECONDS: Final = 300.0
-"""The longest a chat may be worked on in one claim."""
-
-DRAIN_SECONDS: Final = 20.0
-"""How long running turns may go on after the service was told to end; what is left is handed over."""
 
 _HANDOVER_SECONDS: Final = 4.0
 _CHATS_AT_ONCE: Final = 256
 _BLOCK_MS: Final = 1000
-_TRASH_AGE_MS: Final = 2000
 _PRUNE_SECONDS: Final = 600.0
 _IDLE_CONSUMER_MS: Final = 3_600_000
 _log = get_logger(__name__)
@@ -50,7 +44,7 @@ class Worker:
         turns: Turns,
         metrics: Metrics,
         alone: bool,
-        lease_seconds: float = LEASE_SECONDS,
+        timing: Timing,
     ) -> None:
         """``alone``: no other process can be at work on this store, so what is claimed at the start is abandoned."""
         self._reader = reader
@@ -60,7 +54,8 @@ class Worker:
         self._turns = turns
         self._metrics = metrics
         self._alone = alone
-        self._lease = lease_seconds
+        self._timing = timing
+        self._lease = timing.lease
         self._name = uuid.uuid4().hex
         self._held: dict[asyncio.Task[None], Ready] = {}
         self._room = asyncio.Event()
@@ -73,8 +68,8 @@ class Worker:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._every(self._lease / 4, self._renew))
                 group.create_task(self._every(self._lease / 4, self._reclaim))
-                group.create_task(self._every(1.0, self._wake))
-                group.create_task(self._every(2.0, self._empty_trash))
+                group.create_task(self._every(self._timing.wake, self._wake))
+                group.create_task(self._every(self._timing.trash, self._empty_trash))
                 group.create_task(self._every(_PRUNE_SECONDS, self._prune))
                 await self._claim_for_ever()
         finally:
@@ -87,7 +82,8 @@ class Worker:
             await self._room.wait()
             try:
                 free = _CHATS_AT_ONCE - len(self._held)
-                for ready in await self._inbox.claim(self._reader, self._name, max(1, free // 2), _BLOCK_MS):
+                count = max(1, free // PARTITIONS)
+                for ready in await self._inbox.claim(self._reader, self._name, count, _BLOCK_MS):
                     self._start(ready)
             except StorageError as error:
                 _log.warning("claim.failed", error=type(error).__name__)
@@ -108,7 +104,7 @@ class Worker:
 
     async def _work(self, ready: Ready) -> None:
         try:
-            async with asyncio.timeout(TURN_SECONDS):
+            async with asyncio.timeout(self._timing.turn):
                 if not await self._turns.work(ready):
                     await self._inbox.drop(ready)
         except StaleFenceError:
@@ -119,7 +115,7 @@ class Worker:
         except StorageError as error:
             # The entry stays claimed and is taken up again when its lease ends.
             _log.warning("turn.interrupted", error=type(error).__name__)
-        except Exception:
+        except Exception:  # noqa: BLE001 (the top of an owned task: the claim stays counted, and is taken up again)
             _log.exception("turn.failed")
 
     # ---- timers
@@ -148,7 +144,7 @@ class Worker:
         await self._inbox.wake_due()
 
     async def _empty_trash(self) -> None:
-        for chat_id, message_id in await self._marks.overdue(_TRASH_AGE_MS):
+        for chat_id, message_id in await self._marks.overdue(int(self._timing.trash * 1000)):
             await self._lane.delete(chat_id, message_id)
 
     async def _prune(self) -> None:
@@ -168,7 +164,7 @@ class Worker:
         started = time.monotonic()
         renewal = asyncio.create_task(self._every(self._lease / 4, self._renew))
         if self._held:
-            await asyncio.wait(set(self._held), timeout=DRAIN_SECONDS)
+            await asyncio.wait(set(self._held), timeout=self._timing.drain)
         left = set(self._held)
         for task in left:
             task.cancel()

@@ -140,17 +140,25 @@ async def connect(target: StoreTarget, *, connections: int, timeout_seconds: flo
 
 
 class _PromptSending(AbstractConnection):
-    """Writes without a task of its own.
+    """Writes without a task of its own, and lets others run when it fails.
 
     redis-py 8.1 writes through ``asyncio.wait_for``, which before Python 3.12 swallows a cancellation that arrives as
     the write ends: a cancelled command then went on for as long as its reply took. It also costs a task a command.
     """
 
+    async def connect(self) -> None:
+        try:
+            await super().connect()  # type: ignore[no-untyped-call]
+        except redis_errors.RedisError:
+            # A missing socket fails without giving way once: a caller that tries again at once would stop the loop.
+            await asyncio.sleep(0)
+            raise
+
     async def send_packed_command(self, command: bytes | str | Iterable[bytes], check_health: bool = True) -> None:
         if not self.is_connected:
             await self.connect_check_health(check_health=False)
         if check_health:
-            await self.check_health()
+            await self.check_health()  # type: ignore[no-untyped-call]
         writer = self._writer
         if writer is None:
             raise redis_errors.ConnectionError("Connection closed.")

@@ -1,8 +1,8 @@
 """The stored conversations: one sealed turn (question and answer together) per field of a hash.
 
-A hash and not a stream, because a stored turn is corrected when the customer edits a question, and a stream entry cannot
-be changed in place. Numbers start at 1, grow by one and never shift. In front of the sealed record stands a plain header
-``question ids|tokens|answer ids`` (message ids and a count, no content), so that the window is cut without opening it.
+A hash and not a stream, because a stored turn is corrected when the customer edits a question, and a stream entry
+cannot be changed in place. Numbers start at 1, grow by one and never shift. In front of the sealed record stands a
+plain header ``question ids|tokens|answer ids``: message ids and a count, no content.
 """
 
 from dataclasses import dataclass
@@ -58,7 +58,7 @@ class History:
             for turn in reversed(turns):
                 if message_id in turn.question_ids:
                     return turn
-            if turns and min(turns[0].question_ids, default=0) and min(turns[0].question_ids) < message_id:
+            if turns and turns[0].question_ids and turns[0].question_ids[0] < message_id:
                 return None
             last = first - 1
         return None

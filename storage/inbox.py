@@ -30,7 +30,10 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """One item of a mailbox. ``kind`` is update, over (mail beyond the cap was turned away) or sweep (look for strays)."""
+    """One item of a mailbox.
+
+    ``kind`` is update, over (mail beyond the cap was turned away) or sweep (look for strays ``above`` a message id).
+    """
 
     kind: str
     update_id: int = 0
@@ -102,7 +105,10 @@ class Inbox:
         return Enqueued(answer, int(reply[1]) if answer == "epoch" else epoch)
 
     async def claim(self, reader: "Redis", consumer: str, count: int, block_ms: int) -> list[Ready]:
-        """Waits for ready chats, at most ``block_ms``; ``reader`` is a connection that nobody else uses."""
+        """Waits for ready chats, at most ``block_ms``; up to ``count`` of each partition.
+
+        ``reader`` is a connection that nobody else uses.
+        """
         try:
             reply = await reader.xreadgroup(
                 GROUP, consumer, dict.fromkeys(self._streams, ">"), count=count, block=block_ms
@@ -121,17 +127,15 @@ class Inbox:
         """Takes over entries whose worker has not renewed them for ``idle_ms``."""
         pipeline = self._store.client.pipeline(transaction=False)
         for stream in self._streams:
-            pipeline.xautoclaim(stream, GROUP, consumer, idle_ms, start_id="0-0", count=50)
+            pipeline.xautoclaim(stream, GROUP, consumer, idle_ms, start_id="0-0", count=1000)
         try:
             replies = await pipeline.execute(raise_on_error=False)
         except (RedisError, OSError, TimeoutError) as error:
             raise translated(error) from error
-        return [
-            ready for reply in replies if not isinstance(reply, Exception) for ready in _entries(reply[1])
-        ]
+        return [ready for reply in replies if not isinstance(reply, Exception) for ready in _entries(reply[1])]
 
     async def renew(self, consumer: str, held: Iterable[Ready]) -> None:
-        """Keeps the lease on entries. (``xclaim`` and not a raw command: redis-py cannot parse a raw ``JUSTID`` reply.)"""
+        """Keeps the lease on entries. (Not by a raw command: redis-py cannot parse its ``JUSTID`` reply.)"""
         grouped: dict[str, list[str]] = {}
         for ready in held:
             grouped.setdefault(self._streams[partition_of(ready.chat_id)], []).append(ready.entry)

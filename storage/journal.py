@@ -4,17 +4,15 @@
 See the Lua scripts of the same names for the rules; all of them may be run twice.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final
+from typing import Any
 
 from storage.errors import StorageError
 from storage.inbox import Mail, Ready
 from storage.keys import ChatKeys, Keys
 from storage.scripts import Store
-
-SWEEP_AFTER_MS: Final = (15_000, 120_000, 900_000)
-"""When a chat is swept for strays after a send whose fate was unknown."""
 
 
 class Fate(Enum):
@@ -82,7 +80,10 @@ class ChatState:
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """Leave to send a piece: the attempt's number, the id above which a copy could stand, or the id that has it already."""
+    """Leave to send a piece: the attempt's number and the id above which a copy could stand.
+
+    With ``message_id`` it is none: that message shows the piece already.
+    """
 
     attempt: int
     above: int
@@ -92,7 +93,9 @@ class Permit:
 class Journal:
     """The steps of a turn in the store. Raises StaleFenceError where another worker took over, else StorageError."""
 
-    def __init__(self, store: Store, keys: Keys) -> None:
+    def __init__(self, store: Store, keys: Keys, *, sweep_after: Sequence[float]) -> None:
+        """``sweep_after``: seconds after which a chat is swept for strays when a send's fate was unknown."""
+        self._sweeps = " ".join(str(int(seconds * 1000)) for seconds in sweep_after)
         self._store = store
         self._keys = keys
 
@@ -180,7 +183,7 @@ class Journal:
                 "" if first is None else first,
                 "1" if marker else "0",
                 fate.value,
-                " ".join(map(str, SWEEP_AFTER_MS)),
+                self._sweeps,
             ],
         )
         lost = reply[1] == b"loser"

@@ -1,6 +1,6 @@
 """What the whole bot knows of message ids, what waits to be deleted, and who polls.
 
-These keys stand outside the partitions: they are hints and lists of work, never the reason why an answer counts as sent.
+These keys stand outside the partitions: hints and lists of work, never the reason why an answer counts as sent.
 """
 
 import time
@@ -21,9 +21,14 @@ class Marks:
         self._highest: dict[str, int] = {}
         self._since_trim = 0
 
-    def highest(self, chat_id: int) -> int:
-        """The highest id this process has seen in the chat's sequence: a lower bound of the next one."""
-        return self._highest.get(self._keys.of(chat_id).ids, 0)
+    async def highest(self, chat_id: int) -> int:
+        """The highest id this process knows of in the chat's sequence: a lower bound of the next one."""
+        key = self._keys.of(chat_id).ids
+        highest = self._highest.get(key)
+        if highest is None:
+            last = await self._store.call("ZRANGE", key, 0, 0, "REV")
+            highest = self._highest[key] = int(last[0]) if last else 0
+        return highest
 
     async def learn(self, chat_id: int, *message_ids: int) -> None:
         """Records ids that are known to be somebody's."""

@@ -100,7 +100,7 @@ class Store:
     async def _execute(self, commands: list[tuple[Argument, ...]]) -> list[Any]:
         if len(commands) == 1:
             try:
-                return [await self.client.execute_command(*commands[0])]
+                return [await self.client.execute_command(*commands[0])]  # type: ignore[no-untyped-call]
             except RedisError as error:
                 return [error]
         pipeline = self.client.pipeline(transaction=False)

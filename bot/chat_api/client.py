@@ -42,7 +42,7 @@ class Limits:
 
 @dataclass(slots=True)
 class Answer:
-    """A whole answer. ``first_seconds``: from the request to the first text; tokens as the API reported them, if it did."""
+    """A whole answer. ``first_seconds``: from the request to the first text; tokens only where the API reports them."""
 
     text: str = ""
     finish: str = ""

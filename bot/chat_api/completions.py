@@ -1,4 +1,4 @@
-"""The dialect of ``POST /chat/completions``: server-sent events of ``choices[0].delta`` (OpenAI API reference, streaming)."""
+"""The dialect of ``POST /chat/completions``: server-sent events of ``choices[0].delta`` (OpenAI API reference)."""
 
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -27,23 +27,27 @@ async def deltas(response: httpx.Response, answer: "Answer") -> AsyncIterator[st
                 continue
             if not event.data:
                 continue
-            chunk = _loaded(event.data)
-            choices = chunk.get("choices")
-            if choices:
-                choice = choices[0]
-                if reason := choice.get("finish_reason"):
-                    answer.finish = str(reason)
-                    ended = True
-                text = (choice.get("delta") or {}).get("content")
-                if isinstance(text, str) and text:
-                    yield text
-            if usage := chunk.get("usage"):
-                answer.prompt_tokens = usage.get("prompt_tokens")
-                answer.answer_tokens = usage.get("completion_tokens")
+            text = _read(_loaded(event.data), answer)
+            ended = ended or bool(answer.finish)
+            if text:
+                yield text
     except SSEError as error:
         raise ChatApiGarbledError("no event stream") from error
     if not ended:
         raise ChatApiUnavailableError("the stream was cut")
+
+
+def _read(chunk: dict[str, Any], answer: "Answer") -> str:
+    """The text of one event; what else it tells goes into ``answer``."""
+    if usage := chunk.get("usage"):
+        answer.prompt_tokens = usage.get("prompt_tokens")
+        answer.answer_tokens = usage.get("completion_tokens")
+    choices = chunk.get("choices")
+    if not choices:
+        return ""
+    answer.finish = str(choices[0].get("finish_reason") or answer.finish)
+    text = (choices[0].get("delta") or {}).get("content")
+    return text if isinstance(text, str) else ""
 
 
 def _whole(body: bytes, answer: "Answer") -> str:

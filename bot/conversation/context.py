@@ -1,7 +1,7 @@
 """The context of an answer: the system prompt byte for byte first, then whole turns, then the question.
 
-Providers cache an exact prefix, so turns are trimmed in large steps: when the budget is exceeded, half of it is freed at
-once and the new beginning is stored; until then every request extends the one before.
+Providers cache an exact prefix, so turns are trimmed in large steps: when the budget is exceeded, half of it is freed
+at once and the new beginning is stored; until then every request extends the one before.
 """
 
 from dataclasses import dataclass

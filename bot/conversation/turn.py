@@ -1,8 +1,8 @@
 """A turn: from the mail of a claimed chat to one visible outcome, journaled at each step.
 
-received (in the mailbox) → asked (claimed, the chat API works) → sending (journaled) → final (a message id is registered)
-→ done (history grown, mailbox shrunk, chat handed on). Until *sending* a death costs nothing: the next worker asks again.
-From *sending* on the words are fixed, and the next worker says the same ones.
+received (in the mailbox) → asked (claimed, the chat API works) → sending (journaled) → final (a message id is
+registered) → done (history grown, mailbox shrunk, chat handed on). Until *sending* a death costs nothing: the next
+worker asks again. From *sending* on the words are fixed, and the next worker says the same ones.
 """
 
 import asyncio
@@ -12,20 +12,20 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import orjson
-from bot.logs import get_logger
 
 from bot import texts
 from bot.chat_api.client import ChatApi
-from bot.conversation.context import Past, QuestionTooLongError, build
+from bot.conversation.context import QuestionTooLongError, build
 from bot.conversation.intents import Correction, Intent, Nothing, Notice, Presence, Question
 from bot.conversation.record import Asked, Record
 from bot.conversation.window import Window
-from bot.delivery.form import pieces_of
+from bot.delivery.form import Piece, pieces_of, utf16_units
 from bot.delivery.lane import Lane, LaterError, Say
 from bot.delivery.pace import Pace
 from bot.delivery.preview import Preview
 from bot.delivery.telegram import TelegramClient
 from bot.errors import ChatApiError
+from bot.logs import get_logger
 from bot.metrics import Metrics
 from storage.errors import SealBrokenError
 from storage.inbox import Mail, Ready
@@ -67,6 +67,7 @@ class HandlerFailedError(Exception):
 class _Batch:
     """The mail that one turn covers, from the front of the mailbox."""
 
+    started: float = field(default_factory=time.monotonic)
     take: int = 0
     questions: list[Question] = field(default_factory=list)
     notice: Notice | None = None
@@ -78,6 +79,17 @@ class _Batch:
         if self.questions:
             return self.questions[0].topic
         return self.notice.topic if self.notice else 0
+
+    @property
+    def asked(self) -> tuple[Asked, ...]:
+        return tuple(Asked(q.message_id, q.text, q.date) for q in self.questions)
+
+    @property
+    def newest(self) -> int:
+        """The message id that the turn answers last, 0 if there is none."""
+        if self.questions:
+            return self.questions[-1].message_id
+        return self.notice.message_id if self.notice else 0
 
     def fits(self, intent: Intent) -> bool:
         """Whether an intent can still join: questions of one topic gather, a sentence of our own stands alone."""
@@ -140,7 +152,7 @@ class Turns:
         self._metrics = metrics
 
     async def work(self, ready: Ready) -> bool:
-        """One claim of one chat. False: the entry no longer stands for the chat. Raises StaleFenceError, StorageError."""
+        """One claim of one chat; False when the entry no longer stands for the chat. Raises StorageError."""
         state = await self._journal.begin(ready, MOST_MAIL)
         if state is None:
             return False
@@ -169,7 +181,7 @@ class Turns:
         if batch.questions:
             await self._answer(state, batch)
         elif batch.notice is not None:
-            await self._tell(state, batch, batch.notice.text, reply_to=batch.notice.message_id)
+            await self._tell(state, batch, batch.notice.text)
         else:
             fate = {None: Fate.SAID, True: Fate.BLOCKED, False: Fate.RETURNED}[batch.presence]
             await self._journal.finish(state, take=batch.take, marker=batch.marker, fate=fate)
@@ -214,7 +226,7 @@ class Turns:
             batch.marker = True
         if item.kind == "sweep":
             await self._lane.sweep(state, item.above)
-        if isinstance(intent, Correction) and not batch.replace(intent, len(intent.text)):
+        if isinstance(intent, Correction) and not batch.replace(intent, utf16_units(intent.text)):
             await self._window.correct(state, intent)
         batch.add(intent)
 
@@ -241,10 +253,8 @@ class Turns:
     # ---- what is said
     async def _answer(self, state: ChatState, batch: _Batch) -> None:
         topic = batch.topic
-        started = time.monotonic()
-        asked = tuple(Asked(q.message_id, q.text, q.date) for q in batch.questions)
-        question = "\n\n".join(q.text for q in batch.questions)
-        past: list[Past] = await self._window.read(state, topic)
+        past = await self._window.read(state, topic)
+        question = Record(batch.asked, "").question
         try:
             context = build(self._manner.prompt, past, question, self._manner.context_tokens)
         except QuestionTooLongError:
@@ -263,29 +273,23 @@ class Turns:
             preview.complete()
         self._metrics.first_token.observe(answer.first_seconds)
         await preview.close()
-        record = Record(asked, answer.text, model=self._manner.model)
-        if not pieces_of(record.said, plain=False):
+        record = Record(batch.asked, answer.text, model=self._manner.model)
+        pieces = pieces_of(record.said, plain=False)
+        if not pieces:
             await self._tell(state, batch, texts.EMPTY_ANSWER + texts.contact(self._manner.support_contact))
             return
-        await self._say(state, batch, record, "answer", topic, context.first, started)
+        await self._say(state, batch, record, pieces, context.first)
 
-    async def _tell(self, state: ChatState, batch: _Batch, sentence: str, *, reply_to: int = 0) -> None:
-        asked = tuple(Asked(q.message_id, q.text, q.date) for q in batch.questions)
-        record = Record(asked, sentence, plain=True)
-        await self._say(state, batch, record, "notice", batch.topic, None, time.monotonic())
+    async def _tell(self, state: ChatState, batch: _Batch, sentence: str) -> None:
+        record = Record(batch.asked, sentence, plain=True)
+        await self._say(state, batch, record, pieces_of(sentence, plain=True), None)
 
     async def _say(
-        self,
-        state: ChatState,
-        batch: _Batch,
-        record: Record,
-        kind: str,
-        topic: int,
-        first: int | None,
-        started: float,
+        self, state: ChatState, batch: _Batch, record: Record, pieces: list[Piece], first: int | None
     ) -> None:
+        topic = batch.topic
+        kind = "notice" if record.plain else "answer"
         seq = state.last.get(topic, 0) + 1
-        pieces = pieces_of(record.said, plain=record.plain)
         sealed, header = await self._window.sealed(state, topic, seq, record)
         planned = Planned(sealed, header, batch.take, len(pieces), kind, topic, seq, batch.marker)
         say = Say(
@@ -296,10 +300,11 @@ class Turns:
             topic=topic,
             marker=batch.marker,
             first=first,
-            reply_to=record.asked[-1].message_id if record.asked and state.ready.chat_id < 0 else 0,
+            reply_to=batch.newest if state.ready.chat_id < 0 else 0,
+            above=batch.newest,
         )
         fate = await self._lane.say(state, say)
-        self._done(kind, fate, started)
+        self._done(kind, fate, batch.started)
         if kind == "answer" and fate is Fate.SAID:
             self._window.grown(state, topic, seq, first, record)
 

@@ -16,7 +16,7 @@ LIMIT: Final = 4096
 """UTF-16 units of one message (Bot API, sendMessage)."""
 
 _MARKUP = re.compile(r"[*_`~#\[\]<>|\\\-+=!$]|^\s*\d+[.)]\s|^ {4}|^\t", re.MULTILINE)
-_INVISIBLE = dict.fromkeys([*range(0x00, 0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F])
+_INVISIBLE = dict.fromkeys([*range(0x09), 0x0B, 0x0C, *range(0x0E, 0x20), 0x7F])
 _BARE_ANGLE = re.compile(r"(```.*?(?:```|\Z)|`[^`\n]*`)|<", re.DOTALL)
 _TIGHT_BOLD = re.compile(r"(?<=[^\W\d_a-zA-Z])(\*\*)(?=[^\w\s*])|(?<=[^\w\s*])(\*\*)(?=[^\W\d_a-zA-Z])")
 

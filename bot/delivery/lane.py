@@ -1,21 +1,20 @@
 """The protocol behind "one visible answer": the only way by which a turn's words reach a chat.
 
-``sendMessage`` has no idempotency key, a process can die or freeze at any instruction, and a request that was cut off may
-still be accepted seconds later. So every send is journaled before it is made and checked again in the moment of the write;
-every reply is registered whatever the fence, the first one wins and a later one deletes its own message; and where a
-send's fate is unknown, the chat is probed for the message before it is sent again, and swept for a late copy afterwards.
+``sendMessage`` has no idempotency key, a process can die or freeze at any instruction, and a request that was cut off
+may still be accepted seconds later. So every send is journaled before it is made and checked again in the moment of
+the write; every reply is registered whatever the fence, the first one wins and a later one deletes its own message; and
+where a send's fate is unknown, the chat is probed for the message before it is sent again, and swept for a late copy
+afterwards.
 """
 
 import asyncio
 from dataclasses import dataclass
 from typing import Any, Final
 
-from bot.logs import get_logger
-
 from bot.delivery.form import Piece
 from bot.delivery.pace import Pace
 from bot.delivery.probe import Probe
-from bot.delivery.telegram import FLIGHT_SECONDS, TelegramClient
+from bot.delivery.telegram import TelegramClient
 from bot.errors import (
     TelegramBlockedError,
     TelegramError,
@@ -24,12 +23,11 @@ from bot.errors import (
     TelegramUncertainError,
     TelegramUnreachableError,
 )
+from bot.logs import get_logger
 from bot.metrics import Metrics
+from bot.timing import Timing
 from storage.journal import ChatState, Fate, Journal, OpenTurn, Planned, StaleFenceError
 from storage.marks import Marks
-
-RECHECK_SECONDS: Final = 0.3
-"""Age of a permit at which it is asked for again in the moment of the write."""
 
 _LONGEST_WAIT_SECONDS: Final = 20.0
 _SLOWEST_RETRY_SECONDS: Final = 10.0
@@ -50,7 +48,10 @@ class UndeliverableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Say:
-    """A turn on its way out: its journal, its messages, and how it ends. ``take``: items of the mailbox it covers."""
+    """A turn on its way out: its journal, its messages, and how it ends.
+
+    ``take``: items of the mailbox it covers; ``above``: the highest message id of the questions, 0 if there is none.
+    """
 
     turn: str
     planned: Planned | None
@@ -60,18 +61,29 @@ class Say:
     marker: bool
     first: int | None = None
     reply_to: int = 0
+    above: int = 0
 
 
 class Lane:
     """Sends turns into one chat at a time, in order. Raises StaleFenceError, LaterError."""
 
-    def __init__(self, telegram: TelegramClient, journal: Journal, marks: Marks, pace: Pace, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        *,
+        telegram: TelegramClient,
+        journal: Journal,
+        marks: Marks,
+        pace: Pace,
+        metrics: Metrics,
+        timing: Timing,
+    ) -> None:
+        self._timing = timing
         self._telegram = telegram
         self._journal = journal
         self._marks = marks
         self._pace = pace
         self._metrics = metrics
-        self._probe = Probe(telegram, marks, metrics)
+        self._probe = Probe(telegram, marks, metrics, timing)
 
     async def say(self, state: ChatState, say: Say, opened: OpenTurn | None = None) -> Fate:
         """Sends what is not sent yet and finishes the turn; ``opened`` is what an earlier worker left of it."""
@@ -152,8 +164,9 @@ class Lane:
                 return found
         attempt = _Attempt(say.pieces[number], say.topic, say.reply_to if number == 0 else 0)
         while True:
-            await self._pace.wait(chat_id)
-            permit = await self._journal.permit(state, say.turn, number, self._marks.highest(chat_id), say.planned)
+            await self._pace.wait(chat_id, number)
+            above = max(await self._marks.highest(chat_id), say.above)
+            permit = await self._journal.permit(state, say.turn, number, above, say.planned)
             if permit.message_id is not None:
                 return permit.message_id
             at = asyncio.get_running_loop().time()
@@ -175,7 +188,7 @@ class Lane:
 
         async def still_permitted() -> None:
             # A worker frozen between the journal and the write would send what another one has sent meanwhile.
-            if loop.time() - permitted > RECHECK_SECONDS:
+            if loop.time() - permitted > self._timing.recheck:
                 permit = await self._journal.permit(state, say.turn, number, 0, None, again=True)
                 if permit.message_id is not None:
                     raise _AlreadySentError(permit.message_id)
@@ -225,7 +238,7 @@ class Lane:
             permit = await self._journal.permit(state, say.turn, number, 0, None, again=True)
             return permit.message_id is None
 
-        wait = None if flight_over else max(0.0, FLIGHT_SECONDS - age)
+        wait = None if flight_over else max(0.0, self._timing.flight - age)
         found = await self._probe.find(state.ready.chat_id, above, piece, wait_seconds=wait, ours=ours)
         if found is not None:
             _log.info("send.adopted")

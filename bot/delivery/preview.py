@@ -14,8 +14,10 @@ from bot.delivery.pace import Pace
 from bot.delivery.telegram import TelegramClient
 from bot.errors import TelegramError, TelegramRetryAfterError
 from storage.errors import StorageError
+from storage.journal import StaleFenceError
 
-_REFRESH_SECONDS: Final = 20.0
+_FRAME_SECONDS: Final = 1.0
+_REFRESH_SECONDS: Final = 18.0
 _TYPING_SECONDS: Final = 4.5
 _CALL_SECONDS: Final = 5.0
 _CLOSING_SECONDS: Final = 2.0
@@ -80,6 +82,7 @@ class Preview:
             if not await self._frame(_head(clean(self._text))):
                 return
             if self._drafts:
+                await _within(self._done, _FRAME_SECONDS)
                 await _within(self._changed, _REFRESH_SECONDS)
             else:
                 await _within(self._done, _TYPING_SECONDS)
@@ -88,20 +91,20 @@ class Preview:
         target: dict[str, object] = {"chat_id": self._chat_id}
         if self._topic:
             target["message_thread_id"] = self._topic
+        method = "sendMessageDraft" if self._drafts else "sendChatAction"
+        content = {"draft_id": self._draft_id, "text": text} if self._drafts else {"action": "typing"}
         try:
-            if not await self._standing():
-                return False
-            if self._drafts:
-                await self._telegram.call(
-                    "sendMessageDraft", {**target, "draft_id": self._draft_id, "text": text}, seconds=_CALL_SECONDS
-                )
-            else:
-                await self._telegram.call("sendChatAction", {**target, "action": "typing"}, seconds=_CALL_SECONDS)
+            await self._telegram.call(method, target | content, seconds=_CALL_SECONDS, guard=self._must_stand)
         except TelegramRetryAfterError as error:
             self._pace.mute(self._chat_id, error.seconds)
         except (TelegramError, StorageError):
             return False
         return True
+
+    async def _must_stand(self) -> None:
+        """Asked in the moment of the write: a worker that froze before it would show a draft after the answer."""
+        if not await self._standing():
+            raise StaleFenceError
 
 
 def _head(text: str) -> str:

@@ -1,7 +1,7 @@
 """Looks for a message whose send was cut off, without an id to ask for.
 
-Two steps per candidate: removing a reply markup that is not there changes nothing, also when it is accepted late, and is
-refused with "message is not modified" only by a message of our own; then the final text is set, which is refused the
+Two steps per candidate: removing a reply markup that is not there changes nothing, also when it is accepted late, and
+is refused with "message is not modified" only by a message of our own; then the final text is set, which is refused the
 same way where it stands already. (Setting text on guesses above the top once overwrote the next answer.)
 """
 
@@ -10,16 +10,14 @@ from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Any, Final
 
-from bot.logs import get_logger
-
 from bot.delivery.form import Piece
 from bot.delivery.telegram import TelegramClient
 from bot.errors import TelegramError, TelegramRefusedError, TelegramRetryAfterError
+from bot.logs import get_logger
 from bot.metrics import Metrics
+from bot.timing import Timing
 from storage.marks import Marks
 
-_ROUNDS_SECONDS: Final = (0.0, 0.5, 1.2)
-_ROUNDS_AFTER_A_REPLY_SECONDS: Final = (0.0, 0.5)
 _SLACK: Final = 4
 _LAST_SLACK: Final = 12
 _MOST_PROBES: Final = 200
@@ -36,7 +34,8 @@ class _Verdict(Enum):
 class Probe:
     """Asks Telegram about ids that nobody has claimed."""
 
-    def __init__(self, telegram: TelegramClient, marks: Marks, metrics: Metrics) -> None:
+    def __init__(self, telegram: TelegramClient, marks: Marks, metrics: Metrics, timing: Timing) -> None:
+        self._timing = timing
         self._telegram = telegram
         self._marks = marks
         self._metrics = metrics
@@ -53,45 +52,28 @@ class Probe:
         loop = asyncio.get_running_loop()
         start = loop.time()
         if wait_seconds is None:
-            rounds = list(_ROUNDS_AFTER_A_REPLY_SECONDS)
+            rounds = list(self._timing.rounds[:2])
         else:
-            rounds = [due for due in _ROUNDS_SECONDS if due < wait_seconds] + [wait_seconds]
+            rounds = [due for due in self._timing.rounds if due < wait_seconds] + [wait_seconds]
         settled: set[int] = set()
         for number, due in enumerate(rounds):
             await asyncio.sleep(max(0.0, start + due - loop.time()))
             slack = _LAST_SLACK if number == len(rounds) - 1 else _SLACK
-            found = await self._round(chat_id, above, slack, piece, settled, ours)
-            if found is not None:
-                return found
+            candidates = [n for n in await self._marks.unknown_above(chat_id, above, slack) if n not in settled]
+            # An id below the highest known one is taken: if it is not ours now, it never will be.
+            taken = candidates[-1] - slack if candidates else above
+            for message_id in self._bounded(candidates):
+                verdict = await self._ask(chat_id, message_id)
+                if verdict is _Verdict.OURS and await ours() and await self._set(chat_id, message_id, piece):
+                    return message_id
+                if verdict is _Verdict.NOT and message_id <= taken:
+                    settled.add(message_id)
         return None
 
     async def strays(self, chat_id: int, above: int) -> list[int]:
         """Messages of ours above a mark that nobody has claimed."""
-        found = []
         candidates = await self._marks.unknown_above(chat_id, above, _LAST_SLACK)
-        for message_id in self._bounded(candidates):
-            if await self._ask(chat_id, message_id) is _Verdict.OURS:
-                found.append(message_id)
-        return found
-
-    async def _round(
-        self,
-        chat_id: int,
-        above: int,
-        slack: int,
-        piece: Piece,
-        settled: set[int],
-        ours: Callable[[], Awaitable[bool]],
-    ) -> int | None:
-        candidates = [n for n in await self._marks.unknown_above(chat_id, above, slack) if n not in settled]
-        top = candidates[-1] - slack if candidates else above
-        for message_id in self._bounded(candidates):
-            verdict = await self._ask(chat_id, message_id)
-            if verdict is _Verdict.OURS and await ours() and await self._set(chat_id, message_id, piece):
-                return message_id
-            if verdict is _Verdict.NOT and message_id <= top:
-                settled.add(message_id)  # an id below the highest known one is taken: it can become ours no more
-        return None
+        return [number for number in self._bounded(candidates) if await self._ask(chat_id, number) is _Verdict.OURS]
 
     def _bounded(self, candidates: list[int]) -> list[int]:
         if len(candidates) > _MOST_PROBES:

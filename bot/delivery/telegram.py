@@ -5,7 +5,6 @@ go through aiogram's own ``Bot``. What sets this client apart is that it tells r
 calls whose fate is unknown from each other, and that it can check something in the very moment before the write.
 """
 
-import asyncio
 import json
 import ssl
 from collections.abc import Awaitable, Callable
@@ -29,8 +28,8 @@ from bot.errors import (
 
 Guard = Callable[[], Awaitable[None]]
 
-FLIGHT_SECONDS: Final = 15.0
-"""How long a request that was cut off may still be on its way; the reply to a send is awaited at least as long."""
+REPLY_SECONDS: Final = 20.0
+"""How long a reply is awaited: longer than a request may be on its way, for the reply to a send carries its id."""
 
 _KEEPALIVE_SECONDS: Final = 20.0
 _CONNECT_SECONDS: Final = 5.0
@@ -76,7 +75,7 @@ class TelegramClient:
             await session.close()
 
     async def call(
-        self, method: str, parameters: dict[str, Any], *, seconds: float = FLIGHT_SECONDS + 5, guard: Guard | None = None
+        self, method: str, parameters: dict[str, Any], *, seconds: float = REPLY_SECONDS, guard: Guard | None = None
     ) -> Any:
         """The ``result`` of a call, as JSON gives it. Raises one of the TelegramError family, or what ``guard`` raised.
 
@@ -94,7 +93,7 @@ class TelegramClient:
                 return _result(response.status, await response.read())
         except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as error:
             raise TelegramUnreachableError(type(error).__name__) from None
-        except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
             if isinstance(payload, _Guarded) and payload.refusal is not None:
                 raise payload.refusal from None
             raise TelegramUncertainError(type(error).__name__, flight_over=False) from None
@@ -109,7 +108,8 @@ def _result(status: int, body: bytes) -> Any:
         raise TelegramUncertainError(f"no Bot API reply, status {status}", flight_over=status != 504)
     if reply["ok"]:
         return reply.get("result")
-    raise _error(int(reply.get("error_code") or status), str(reply.get("description") or ""), reply.get("parameters") or {})
+    code = int(reply.get("error_code") or status)
+    raise _error(code, str(reply.get("description") or ""), reply.get("parameters") or {})
 
 
 def _loaded_leniently(body: bytes) -> Any:

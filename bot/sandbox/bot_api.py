@@ -168,6 +168,8 @@ class BotApi:
         limit = min(max(params.number("limit", MAX_BATCH), 1), MAX_BATCH)
         timeout = min(max(params.number("timeout"), 0), MAX_TIMEOUT_SECONDS)
         gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if job.wire.is_lost:
+            gone.set_result(None)  # a late poll confirms, but it must not wait in another's place
         try:
             with job.wire.telling(gone):
                 body = await updates.poll(params.number("offset"), limit, timeout, gone)

@@ -3,13 +3,13 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from bot.logs import get_logger
 from aiogram import Bot, Dispatcher, Router
 from aiogram.dispatcher.event.bases import UNHANDLED
 from aiogram.types import Update
 from pydantic import ValidationError
 
 from bot.conversation.intents import Intent, Nothing
+from bot.logs import get_logger
 
 _log = get_logger(__name__)
 

@@ -29,7 +29,7 @@ if f[2] == ARGV[1] then return {'ok', standing} end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local gone = {'turn', 'record', 'header', 'take', 'pieces', 'kind', 'topic', 'seq', 'piece', 'hi', 'attempt', 't', 'claims', 'fails',
-  'marker', 'doubt', 'noticed'}
+  'marker', 'doubt'}
 if ARGV[2] ~= '' then
   if f[3] ~= ARGV[2] then return {'fence', standing} end
   local ids = {}

@@ -202,6 +202,18 @@ def test_customers_words_in_exceptions_are_withheld(form: str) -> None:
     assert "bot.errors.TelegramRefusedError: Telegram refused with 400" in text
 
 
+def test_arguments_of_a_library_s_record_are_withheld(form: str) -> None:
+    """A library may put a whole update into its warning; numbers and kinds of errors tell enough."""
+    out = listening(form)
+    logging.getLogger("aiogram.dispatcher").warning("Update id=%d is strange: %s", 7, WORDS)
+    logging.getLogger("aiogram.dispatcher").warning("Update is %(what)s", {"what": WORDS})
+    logging.getLogger("aiogram.dispatcher").warning(ValueError(WORDS))
+    text = out.getvalue()
+    assert "Update id=%d is strange" in text
+    assert "[7]" in text
+    assert "Mortimer" not in text
+
+
 async def test_customers_words_in_a_forgotten_task_are_withheld(form: str) -> None:
     """asyncio itself writes the exception's representation of a task that nobody awaited."""
     out = listening(form)
@@ -227,7 +239,7 @@ def test_fields_that_hold_words_or_chats_are_guarded(form: str) -> None:
     text = out.getvalue()
     assert "Mortimer" not in text
     assert "987654321" not in text
-    assert "77" not in text
+    assert "number=" not in text
     assert text.count(chat_name(987654321)) == 2
     assert "Parsed" in text
 
@@ -235,7 +247,7 @@ def test_fields_that_hold_words_or_chats_are_guarded(form: str) -> None:
 def test_a_line_stays_one_line(form: str) -> None:
     """Control characters in a value can neither forge a line nor colour the terminal."""
     out = listening(form)
-    get_logger("bot.test").info("x", model="a\nb\r\x1b[31mc\u2028d\u202ee")
+    get_logger("bot.test").info("x", model="a\nb\r", colour="\x1b[31mred", forged="a\u2028b", turned="\u202eb")
     assert out.getvalue().count("\n") == 1
     assert not set(out.getvalue()) & {"\r", "\x1b", "\u2028", "\u202e"}
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from dotenv import dotenv_values
+from pydantic import ValidationError
 
 from bot.errors import SettingsError
 from bot.settings import TELEGRAM_URL, Settings, load_settings
@@ -268,6 +269,13 @@ def test_secrets_are_in_no_representation(monkeypatch: pytest.MonkeyPatch) -> No
     assert set(settings.secret_values()) == {
         "4242:hunter2hunter2", "hunter2hunter2", "hunter2%20hunter2", "hunter2 hunter2",
     }  # fmt: skip
+
+
+def test_a_wrong_value_is_not_in_the_library_s_own_error() -> None:
+    """Whoever builds settings directly gets the library's error; it must not quote what was given either."""
+    with pytest.raises(ValidationError) as caught:
+        Settings(bot_token="hunter2", http_port="hunter2")
+    assert "hunter2" not in str(caught.value) + repr(caught.value)
 
 
 @pytest.mark.parametrize(

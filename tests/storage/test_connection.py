@@ -3,10 +3,11 @@
 import asyncio
 import datetime
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -86,7 +87,7 @@ async def test_replies_are_bytes(store: Redis) -> None:
 async def test_a_cancelled_command_ends_at_once_and_shifts_no_reply(valkey: Redis, steps: int) -> None:
     """Regression: the library's writing swallowed a cancellation, and the command went on for its whole time-out."""
     await valkey.set("k", b"right")
-    late = asyncio.create_task(valkey.blpop(["nothing"], timeout=4))
+    late: asyncio.Task[Any] = asyncio.ensure_future(valkey.blpop(["nothing"], timeout=4))
     for _ in range(steps):
         await asyncio.sleep(0)
     late.cancel()
@@ -99,11 +100,11 @@ async def test_a_cancelled_command_ends_at_once_and_shifts_no_reply(valkey: Redi
 async def test_a_command_without_reply_is_not_sent_again(store_url: str) -> None:
     """Only the caller knows what may be done twice: the library repeats nothing."""
     async with connected(store_url, timeout_seconds=0.2) as client, connected(store_url) as other:
-        await other.execute_command("CLIENT", "PAUSE", "5000", "WRITE")
+        await other.client_pause(5000, all=False)
         with pytest.raises(redis_errors.TimeoutError) as caught:
             await client.incr("n")
         assert isinstance(translated(caught.value), StoreUnavailableError)
-        await other.execute_command("CLIENT", "UNPAUSE")
+        await other.client_unpause()
         assert await other.get("n") in {None, b"1"}
         calls = (await other.info("commandstats")).get("cmdstat_incr", {"calls": 0})["calls"]
         assert calls <= 1
@@ -115,7 +116,7 @@ async def test_the_pool_is_bounded_and_waits(store_url: str) -> None:
         await asyncio.gather(*(client.incr("n") for _ in range(200)))
         assert await client.get("n") == b"200"
         pool = client.connection_pool
-        taken = [await pool.get_connection(), await pool.get_connection()]
+        taken = [await pool.get_connection(), await pool.get_connection()]  # type: ignore[no-untyped-call]
         with pytest.raises(redis_errors.ConnectionError) as caught:
             await client.get("n")
         assert isinstance(translated(caught.value), StoreUnavailableError)
@@ -127,7 +128,7 @@ async def test_a_connection_cut_while_idle_is_made_again(store_url: str) -> None
     """A restarted server costs at most the commands in flight."""
     async with connected(store_url, connections=1) as client, connected(store_url) as other:
         await client.set("k", "v")
-        await other.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        await other.client_kill_filter(_type="normal", skipme=True)
         assert await client.get("k") == b"v"
 
 
@@ -277,7 +278,7 @@ async def test_a_server_that_hides_its_settings_is_reported_as_unknown() -> None
 
 
 @pytest.fixture
-def certificates(short_path: Path) -> Iterator[Path]:
+def certificates(short_path: Path) -> Path:
     """A self-signed certificate for 127.0.0.1, which is its own CA."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "store")])
@@ -298,7 +299,7 @@ def certificates(short_path: Path) -> Iterator[Path]:
     (short_path / "key.pem").write_bytes(
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     )
-    yield short_path
+    return short_path
 
 
 async def test_tls_is_spoken_and_the_certificate_checked(start_redis7: Start, certificates: Path) -> None:

@@ -1,0 +1,21 @@
+"""The times that the guarantees rest on, together, since they depend on each other. Seconds throughout."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Production values. A lease must outlast several renewals (a quarter of it each); ``flight`` must outlast any
+    request that was cut off and may still be accepted; sweeps come after it."""
+
+    flight: float = 15.0
+    lease: float = 10.0
+    turn: float = 300.0
+    recheck: float = 0.3
+    rounds: tuple[float, ...] = (0.0, 0.5, 1.2)
+    sweeps: tuple[float, ...] = (15.0, 120.0, 900.0)
+    trash: float = 2.0
+    wake: float = 1.0
+    leader: float = 15.0
+    drain: float = 20.0
+    poll: float = 25.0

@@ -1,0 +1,98 @@
+"""Relay and service in turn, the same load on each: throughput, latency, memory, start, idle."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any, Final
+
+from tests.bench.stage import CHUNKED, PACED, WHOLE, Load
+from tests.bench.systems import Name, Running, folder, running
+from tests.bench.window import Meter, Spare, measured
+
+IN_FLIGHT: Final = 32
+CHATS: Final = 500
+LATENCY_CHATS: Final = 8
+PARTS: Final = ("throughput", "latency", "memory", "start", "idle")
+_LEAST_RATE: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How much is measured. ``seconds``: one window; ``warm_answers`` also stand before memory is read."""
+
+    rounds: int = 3
+    seconds: float = 5.0
+    idle_seconds: float = 4.0
+    warm_answers: int = 1000
+
+
+async def alternate(wanted: frozenset[str], scale: Scale, spare: Spare, tell: Callable[[str], None]) -> list[dict[str, Any]]:
+    """One entry per round: the figures of ``relay`` and of ``service``, measured one after the other."""
+    rounds: list[dict[str, Any]] = []
+    for number in range(scale.rounds):
+        pair: dict[str, Any] = {}
+        rate = 0.0
+        for name in _ORDER:
+            tell(f"round {number + 1}/{scale.rounds}: {name}")
+            async with folder() as state, running(name, state) as system:
+                pair[name] = await _figures(system, wanted, scale, spare, rate, number)
+            rate = rate or pair[name].get("half_rate", 0.0)
+        rounds.append(pair)
+    return rounds
+
+
+_ORDER: Final[tuple[Name, Name]] = ("relay", "service")  # the relay's maximum sets the pace of the half load
+
+
+async def _figures(
+    system: Running, wanted: frozenset[str], scale: Scale, spare: Spare, rate: float, number: int
+) -> dict[str, Any]:
+    found: dict[str, Any] = {"first_poll": system.first_poll, "first_answer": system.first_answer, "ready": system.ready}
+    chats = cycle(system.stage.new_chats(CHATS))
+    if wanted & {"throughput", "latency", "memory"}:
+        warm = Load(system.stage)
+        await warm.closed(chats, IN_FLIGHT, until=lambda: warm.answers + warm.lost >= scale.warm_answers)
+        found["memory"] = system.child.memory_mib()
+    if wanted & {"throughput", "latency"}:
+        system.stage.chat_api.behaviour = WHOLE
+        found["one_chunk"] = await measured(system, spare, _closed(chats, scale.seconds))
+    if "throughput" in wanted:
+        system.stage.chat_api.behaviour = CHUNKED
+        found["twenty_chunks"] = await measured(system, spare, _closed(chats, scale.seconds))
+        found["memory_after"] = system.child.memory_mib()
+    if "latency" in wanted:
+        found["half_rate"] = rate or max(_LEAST_RATE, found["one_chunk"]["answers_per_second"] / 2)
+        found |= await _latency(system, chats, scale, spare, found["half_rate"], number)
+    if "idle" in wanted:
+        found["idle"] = await _idle(system, scale.idle_seconds)
+    return found
+
+
+async def _latency(
+    system: Running, chats: Iterator[int], scale: Scale, spare: Spare, rate: float, number: int
+) -> dict[str, Any]:
+    system.stage.chat_api.behaviour = WHOLE
+    half = await measured(system, spare, lambda load: load.open(chats, rate, scale.seconds + 1, seed=number))
+    system.stage.chat_api.behaviour = PACED
+    few = cycle(system.stage.new_chats(LATENCY_CHATS))
+    paced = await measured(system, spare, _closed(few, scale.seconds, in_flight=LATENCY_CHATS, think_seconds=0.05))
+    return {"half_load": half, "paced": paced}
+
+
+def _closed(
+    chats: Iterator[int], seconds: float, *, in_flight: int = IN_FLIGHT, think_seconds: float = 0.0
+) -> Callable[[Load], Awaitable[None]]:
+    async def run(load: Load) -> None:
+        end = time.monotonic() + seconds
+        await load.closed(chats, in_flight, until=lambda: time.monotonic() >= end, think_seconds=think_seconds)
+
+    return run
+
+
+async def _idle(system: Running, seconds: float) -> dict[str, Any]:
+    await asyncio.sleep(0.5)
+    meter = Meter(system)
+    await asyncio.sleep(seconds)
+    return {"cpu_percent": round(100 * float(meter.figures(0)["cpu_share"]), 2)}

@@ -1,0 +1,126 @@
+"""The two systems under test, as a child process each, in a folder of its own, on a stage of its own.
+
+Both get the same token, chat API, model name and system prompt through their environment; nothing else of the caller's
+environment or ``.env`` reaches them.
+"""
+
+import asyncio
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from bot.settings import SUPPORT_PROMPT
+from tests.bench.process import BenchError, Child, processors
+from tests.bench.stage import TOKEN, Stage
+
+Name = Literal["relay", "service"]
+ROOT: Final = Path(__file__).resolve().parents[2]
+_START_SECONDS: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A system that polls. Seconds from the start of its process; ``ready``: /readyz said so (the service only)."""
+
+    name: Name
+    child: Child
+    stage: Stage
+    first_poll: float
+    first_answer: float
+    ready: float | None
+
+
+@asynccontextmanager
+async def folder() -> AsyncIterator[Path]:
+    """An empty folder on disk for a system's state, removed at the end."""
+    path = Path(tempfile.mkdtemp(prefix="bench-")).resolve()
+    try:
+        yield path
+    finally:
+        await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+
+
+@asynccontextmanager
+async def running(name: Name, state: Path, *, last_message_id: int = 0, **settings: str) -> AsyncIterator[Running]:
+    """Starts a system with a question already waiting for it; ends it with the block. Raises BenchError."""
+    async with Stage() as stage:
+        stage.telegram.world().last_id = last_message_id
+        waiting = stage.ask(stage.new_chats(1)[0])
+        port = _free_port()
+        child = Child(
+            [sys.executable, *_ARGUMENTS[name]], _environment(stage, state, port, settings), state, processors()[1]
+        )
+        try:
+            watch = asyncio.create_task(_polled(stage, child))
+            ready = await _ready(child, port) if name == "service" else None
+            first_poll = await watch
+            if not await stage.answered(waiting) or waiting.answered is None:
+                raise BenchError(f"the {name} did not answer: {child.log.read_text(errors='replace')[-1500:]}")
+            yield Running(name, child, stage, first_poll, waiting.answered - child.started, ready)
+        finally:
+            await child.end()
+
+
+_ARGUMENTS: Final = {
+    "relay": [str(Path(__file__).with_name("relay.py"))],
+    "service": ["-m", "bot", "run"],
+}
+
+
+def _environment(stage: Stage, state: Path, port: int, settings: dict[str, str]) -> dict[str, str]:
+    return {
+        "PYTHONPATH": str(ROOT),
+        "BOT_TOKEN": TOKEN,
+        "TELEGRAM_API_URL": stage.telegram.url,
+        "CHAT_API_URL": stage.chat_api.url,
+        "CHAT_API_KEY": "bench-needs-no-key",
+        "CHAT_MODEL": "bench",
+        "SYSTEM_PROMPT": SUPPORT_PROMPT,
+        "DATA_DIR": str(state / "data"),
+        "MASTER_KEY_FILE": str(state / "secrets" / "master.key"),
+        "HTTP_PORT": str(port),
+        **settings,
+    }
+
+
+async def _polled(stage: Stage, child: Child) -> float:
+    while not stage.telegram.polls():
+        _check_start(child)
+        await asyncio.sleep(0.002)
+    return time.monotonic() - child.started
+
+
+async def _ready(child: Child, port: int) -> float:
+    """Seconds until /readyz answers 200."""
+    while True:
+        _check_start(child)
+        try:
+            async with asyncio.timeout(2.0):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+                status = await reader.readline()
+                writer.close()
+        except (OSError, TimeoutError):
+            status = b""
+        if b" 200 " in status:
+            return time.monotonic() - child.started
+        await asyncio.sleep(0.01)
+
+
+def _check_start(child: Child) -> None:
+    child.check()
+    if time.monotonic() - child.started > _START_SECONDS:
+        raise BenchError(f"it was not ready in {_START_SECONDS:.0f} s: {child.log.read_text(errors='replace')[-1500:]}")
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

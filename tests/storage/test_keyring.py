@@ -1,0 +1,392 @@
+"""Data keys: the same for everybody, durable when given out, and gone without a trace when destroyed."""
+
+import asyncio
+import json
+import os
+import pickle
+import re
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from storage import keyring_redis
+from storage.datakey import Cache, DataKey
+from storage.errors import KeyringUnavailableError, MasterKeyMissingError, MasterKeyWrongError, SealBrokenError
+from storage.keyring import Keyring, MasterKey, SqliteKeyring, keyring_file, open_keyring
+
+Open = Callable[[], Awaitable[Keyring]]
+
+
+@pytest.fixture
+def master(tmp_path: Path) -> MasterKey:
+    return MasterKey.create(tmp_path / "secrets" / "master.key")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "secrets" / "keyring.db"
+
+
+@pytest.fixture
+async def open_file(master: MasterKey, path: Path) -> AsyncIterator[Open]:
+    opened: list[Keyring] = []
+
+    async def open_one() -> Keyring:
+        opened.append(await open_keyring(f"sqlite:{path}", master, create=True))
+        return opened[-1]
+
+    yield open_one
+    for keyring in opened:
+        await keyring.aclose()
+
+
+@pytest.fixture
+async def open_server(master: MasterKey, valkey_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Open]:
+    monkeypatch.setattr(keyring_redis, "TRUSTED_SECONDS", 0.2)
+    opened: list[Keyring] = []
+
+    async def open_one() -> Keyring:
+        opened.append(await open_keyring(valkey_url, master, create=True))
+        return opened[-1]
+
+    yield open_one
+    for keyring in opened:
+        await keyring.aclose()
+
+
+@pytest.fixture(params=["file", "server"])
+def open_one(request: pytest.FixtureRequest) -> Open:
+    """Opens the same keyring again and again, as several processes do; both kinds in turn."""
+    opener: Open = request.getfixturevalue(f"open_{request.param}")
+    return opener
+
+
+async def test_everybody_gets_the_same_key(open_one: Open) -> None:
+    """Of many that ask at once, in several processes, the first creates and all use that one."""
+    first, second = await open_one(), await open_one()
+    asked = [keyring.obtain("4242/1", "mail.0") for keyring in (first, second) for _ in range(20)]
+    keys = await asyncio.gather(*asked)
+    assert len({key.id for key in keys}) == 1
+    sealed = keys[0].cipher.encrypt(bytes(12), b"text", None)
+    assert keys[-1].cipher.decrypt(bytes(12), sealed, None) == b"text"
+    assert first.identity == second.identity
+
+
+async def test_each_name_has_its_own_key(open_one: Open) -> None:
+    """A key seals one conversation: destroying it spares the others."""
+    keyring = await open_one()
+    names = [("1", "mail.0"), ("1", "mail.1"), ("11", "mail.0"), ("1m", "ail.0")]
+    keys = [await keyring.obtain(*name) for name in names]
+    assert len({key.id for key in keys}) == len(names)
+
+
+async def test_keys_outlive_the_process(open_one: Open) -> None:
+    """What is given out is on disk."""
+    first = await open_one()
+    key = await first.obtain("1", "n")
+    await first.aclose()
+    await first.aclose()
+    again = await open_one()
+    assert (await again.obtain("1", "n")).id == key.id
+
+
+async def test_a_key_is_found_by_its_id(open_one: Open) -> None:
+    """Sealed content names its key by id only."""
+    first, second = await open_one(), await open_one()
+    key = await first.obtain("1", "n")
+    found = await second.by_id(key.id)
+    assert found is not None
+    assert found.cipher.decrypt(bytes(12), key.cipher.encrypt(bytes(12), b"text", None), None) == b"text"
+    assert await second.by_id(os.urandom(16)) is None
+
+
+async def test_a_cached_key_needs_no_waiting(open_one: Open) -> None:
+    """The hot path has no await."""
+    keyring = await open_one()
+    assert keyring.cached("1", "n") is None
+    key = await keyring.obtain("1", "n")
+    assert keyring.cached("1", "n") == key
+
+
+async def test_destroying_one_key_or_all_of_an_owner(open_one: Open) -> None:
+    """The count is told; others' keys stay."""
+    keyring = await open_one()
+    keys = {name: await keyring.obtain("1", name) for name in ("a", "b", "c")}
+    other = await keyring.obtain("2", "a")
+    assert await keyring.destroy("1", "a") == 1
+    assert await keyring.by_id(keys["a"].id) is None
+    assert await keyring.by_id(keys["b"].id) is not None
+    assert await keyring.destroy("1") == 2
+    assert await keyring.destroy("1") == 0
+    assert await keyring.by_id(keys["c"].id) is None
+    assert await keyring.by_id(other.id) is not None
+    assert (await keyring.obtain("1", "a")).id != keys["a"].id
+
+
+async def test_a_destroyed_key_is_gone_for_every_process(open_one: Open) -> None:
+    """Nothing written before a /forget can be read after it, by no process that had the key at hand."""
+    first, second = await open_one(), await open_one()
+    key = await first.obtain("1", "n")
+    await second.obtain("1", "n")
+    assert second.cached("1", "n") is not None
+    await first.destroy("1")
+    assert second.cached("1", "n") is None
+    assert await second.by_id(key.id) is None
+    assert (await second.obtain("1", "n")).id != key.id
+
+
+async def test_a_cancelled_asker_does_not_harm_the_others(open_one: Open) -> None:
+    """A creation belongs to all that wait for it."""
+    keyring = await open_one()
+    first = asyncio.ensure_future(keyring.obtain("1", "n"))
+    second = asyncio.ensure_future(keyring.obtain("1", "n"))
+    await asyncio.sleep(0)
+    first.cancel()
+    assert (await second).id == (await keyring.obtain("1", "n")).id
+
+
+async def test_keys_at_once_share_a_transaction(open_file: Open, path: Path) -> None:
+    """A burst of new chats pays for one fsync, not for one each."""
+    keyring = await open_file()
+    pages = Path(f"{path}-wal")
+    for number in range(20):
+        await keyring.obtain("alone", str(number))
+    alone = pages.stat().st_size / 20
+    before = pages.stat().st_size
+    await asyncio.gather(*(keyring.obtain("together", str(number)) for number in range(20)))
+    assert (pages.stat().st_size - before) / 20 < alone / 3
+
+
+async def test_a_given_key_survives_a_kill(master: MasterKey, path: Path, tmp_path: Path, project_root: Path) -> None:
+    """On disk before it returns: what was sealed with it must stay readable."""
+    code = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from storage.keyring import MasterKey, open_keyring
+async def ask():
+    master = MasterKey.load(Path(sys.argv[1]))
+    keyring = await open_keyring("sqlite:" + sys.argv[2], master, create=True)
+    print((await keyring.obtain("1", "n")).id.hex(), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+asyncio.run(ask())
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "secrets" / "master.key"), str(path)]
+    done = subprocess.run(command, cwd=project_root, capture_output=True, text=True, timeout=30, check=False)
+    keyring = await open_keyring(f"sqlite:{path}", master, create=False)
+    assert (await keyring.obtain("1", "n")).id.hex() == done.stdout.strip()
+    await keyring.aclose()
+
+
+def raw(path: Path) -> bytes:
+    """All bytes of the keyring's files."""
+    return b"".join(
+        file.read_bytes() for file in sorted(path.parent.glob(f"{path.name}*")) if not file.name.endswith("-shm")
+    )
+
+
+async def test_no_copy_of_a_destroyed_key_stays_in_the_files(open_file: Open, path: Path) -> None:
+    """Pages split, move and are freed: none keeps an old image, nor does the log."""
+    keyring = await open_file()
+    await asyncio.gather(*(keyring.obtain(f"chat-{n % 200}", f"{n}") for n in range(1500)))
+    with sqlite3.connect(path) as reader:
+        rows = dict(reader.execute("SELECT id, wrapped FROM data_key").fetchall())
+    reader.close()
+    assert all(wrapped in raw(path) for wrapped in rows.values())
+    for owner in range(0, 200, 2):
+        await keyring.destroy(f"chat-{owner}")
+        await keyring.obtain(f"late-{owner}", "n")
+    with sqlite3.connect(path) as reader:
+        left = {row[0] for row in reader.execute("SELECT id FROM data_key")}
+    reader.close()
+    content = raw(path)
+    gone = {key_id: wrapped for key_id, wrapped in rows.items() if key_id not in left}
+    assert len(gone) == 750
+    assert not [key_id for key_id, wrapped in gone.items() if wrapped in content or key_id in content]
+
+
+async def test_no_copy_of_a_destroyed_key_stays_on_the_server(open_server: Open, valkey_url: str) -> None:
+    """The append-only file is rewritten without it."""
+    keyring = await open_server()
+    key = await keyring.obtain("1", "n")
+    kept = await keyring.obtain("2", "n")
+    folder = Path(valkey_url.removeprefix("unix://")).parent / "appendonlydir"
+    files = lambda: b"".join(file.read_bytes() for file in folder.iterdir())  # noqa: E731
+    assert key.id.hex().encode() in files()
+    await keyring.destroy("1")
+    assert key.id.hex().encode() not in files()
+    assert kept.id.hex().encode() in files()
+
+
+async def test_the_files_name_no_chat(open_file: Open, path: Path) -> None:
+    """Owners and names are marks under a key of the master key."""
+    keyring = await open_file()
+    await keyring.obtain("4242/100001", "mail.0")
+    assert b"100001" not in raw(path)
+    assert b"mail.0" not in raw(path)
+    assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in path.parent.iterdir())
+
+
+async def test_a_missing_keyring_is_refused_and_not_made(master: MasterKey, path: Path, valkey_url: str) -> None:
+    """An empty keyring in its place would hide that the keys are gone."""
+    for url in (f"sqlite:{path}", valkey_url):
+        with pytest.raises(KeyringUnavailableError, match="KEYRING_URL"):
+            await open_keyring(url, master, create=False)
+    assert [file.name for file in path.parent.iterdir()] == ["master.key"]
+
+
+async def test_another_master_key_is_refused(open_one: Open, tmp_path: Path, path: Path, valkey_url: str) -> None:
+    """A keyring opens with its own master key only."""
+    await (await open_one()).obtain("1", "n")
+    other = MasterKey.create(tmp_path / "other" / "master.key")
+    url = f"sqlite:{path}" if path.exists() else valkey_url
+    for create in (False, True):
+        with pytest.raises(MasterKeyWrongError):
+            await open_keyring(url, other, create=create)
+
+
+async def test_a_keyring_server_that_drops_data_is_refused(master: MasterKey, start_valkey: Callable[..., str]) -> None:
+    """A dropped key is a conversation lost."""
+    with pytest.raises(KeyringUnavailableError, match="allkeys-lru"):
+        await open_keyring(start_valkey("--maxmemory-policy", "allkeys-lru"), master, create=True)
+
+
+async def test_a_keyring_server_tells_its_weaker_durability(
+    master: MasterKey, start_valkey: Callable[..., str]
+) -> None:
+    """`check` shows what a crash of that machine may cost."""
+    keyring = await open_keyring(start_valkey("--appendonly", "yes", "--appendfsync", "everysec"), master, create=True)
+    assert "one second" in keyring.durability
+    await keyring.aclose()
+
+
+async def test_a_damaged_keyring_is_refused_in_words(master: MasterKey, path: Path) -> None:
+    """No traceback of SQLite reaches whoever runs the service."""
+    path.write_bytes(b"no database at all" * 100)
+    path.chmod(0o600)
+    with pytest.raises(KeyringUnavailableError, match="cannot be used"):
+        await open_keyring(f"sqlite:{path}", master, create=False)
+
+
+async def test_an_altered_key_does_not_open(open_file: Open, path: Path) -> None:
+    """A wrapped key is bound to its id and to the name it goes by."""
+    keyring = await open_file()
+    first = await keyring.obtain("1", "a")
+    await keyring.obtain("1", "b")
+    await keyring.aclose()
+    with sqlite3.connect(path) as writer:
+        statement = "UPDATE data_key SET wrapped = (SELECT wrapped FROM data_key WHERE id != ?) WHERE id = ?"
+        writer.execute(statement, (first.id, first.id))
+    writer.close()
+    again = await open_file()
+    with pytest.raises(SealBrokenError):
+        await again.obtain("1", "a")
+
+
+@pytest.mark.parametrize("url", ["", "sqlite:", "sqlite://", "file:x", "http://host"])
+def test_a_wrong_keyring_url_is_refused(url: str) -> None:
+    """Nothing fails open."""
+    with pytest.raises(KeyringUnavailableError, match="KEYRING_URL"):
+        keyring_file(url)
+
+
+def test_a_relative_path_is_meant_from_here() -> None:
+    """The default is beside the master key, in a folder of the project."""
+    assert keyring_file("sqlite:secrets/keyring.db") == Path("secrets/keyring.db")
+    assert keyring_file("sqlite:///var/keyring.db") == Path("/var/keyring.db")
+    assert keyring_file("rediss://host") is None
+
+
+def test_the_cache_is_bounded_and_keeps_what_is_used() -> None:
+    """Memory does not grow with the number of chats."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    cache = Cache(bound=3)
+    for number in range(5):
+        cache.put(DataKey(bytes([number]), AESGCM(bytes(32))), "owner", str(number))
+        cache.named("owner", "0")
+    assert [number for number in range(5) if cache.named("owner", str(number))] == [0, 3, 4]
+    assert cache.with_id(b"\x01") is None
+
+
+async def test_keys_show_nothing_and_are_not_copied(open_file: Open, master: MasterKey) -> None:
+    """No secret appears in any output."""
+    key = await (await open_file()).obtain("1", "n")
+    assert re.fullmatch(r"DataKey\(\)", repr(key))
+    assert repr(master) == "MasterKey(…)"
+    for secret in (key, master):
+        with pytest.raises(TypeError):
+            pickle.dumps(secret)
+
+
+def test_a_master_key_is_made_once_and_private(tmp_path: Path) -> None:
+    """Of two that create it, both get the same; only the owner may read it."""
+    path = tmp_path / "new" / "master.key"
+    first, second = MasterKey.create(path), MasterKey.create(path)
+    assert first.fingerprint() == second.fingerprint() == MasterKey.load(path).fingerprint()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert path.read_text().startswith("# Master key")
+    assert [file.name for file in path.parent.iterdir()] == ["master.key"]
+    assert first.fingerprint() not in path.read_text()
+
+
+def test_a_missing_master_key_is_told(tmp_path: Path) -> None:
+    """The sentence says where it was looked for and what to do."""
+    with pytest.raises(MasterKeyMissingError, match="MASTER_KEY_FILE"):
+        MasterKey.load(tmp_path / "master.key")
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660])
+def test_a_master_key_that_others_may_read_is_refused(tmp_path: Path, mode: int) -> None:
+    """The cure can be typed as it stands."""
+    path = tmp_path / "master.key"
+    MasterKey.create(path)
+    path.chmod(mode)
+    with pytest.raises(MasterKeyWrongError, match=f"chmod 600 {path}"):
+        MasterKey.load(path)
+
+
+@pytest.mark.parametrize("change", ["", "x", "cut", "double", "header"])
+def test_a_damaged_master_key_is_refused(tmp_path: Path, change: str) -> None:
+    """Half a key, or two, is no key."""
+    path = tmp_path / "master.key"
+    MasterKey.create(path)
+    text = path.read_text()
+    line = text.splitlines()[1]
+    changed = {"": "", "x": f"{line}x", "cut": line[:-8], "double": f"{text}{line}\n", "header": text.splitlines()[0]}
+    path.write_text(changed[change])
+    with pytest.raises(MasterKeyWrongError, match="damaged"):
+        MasterKey.load(path)
+
+
+def test_marks_do_not_collide(master: MasterKey) -> None:
+    """("a", "bc") and ("ab", "c") are two names."""
+    assert master.mark("a", "bc") != master.mark("ab", "c") != master.mark("abc")
+
+
+async def test_a_full_disk_is_told_as_such(master: MasterKey, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Creation fails, what is there stays readable, and it goes on once there is room."""
+    keyring = await open_keyring(f"sqlite:{path}", master, create=True)
+    assert isinstance(keyring, SqliteKeyring)
+    key = await keyring.obtain("1", "n")
+    pages = keyring._writer.execute("PRAGMA page_count").fetchone()[0]
+    keyring._writer.execute(f"PRAGMA max_page_count = {pages}")
+    from storage.errors import StoreFullError
+
+    with pytest.raises(StoreFullError):
+        await asyncio.gather(*(keyring.obtain("2", str(n)) for n in range(500)))
+    assert await keyring.by_id(key.id) is not None
+    keyring._writer.execute("PRAGMA max_page_count = 1000000")
+    assert await keyring.obtain("2", "0")
+    await keyring.aclose()
+
+
+def test_the_record_of_a_server_tells_no_key(master: MasterKey) -> None:
+    """A fingerprint is derived, not cut out of the key."""
+    assert re.fullmatch(r"[0-9a-f]{32}", master.fingerprint())
+    assert json.dumps(master.fingerprint())
