@@ -29,6 +29,7 @@ from storage.errors import StorageError
 from storage.inbox import Inbox
 from storage.keys import Keys
 from storage.marks import Marks
+from storage.schema import upgrade
 from storage.scripts import Store
 from storage.vault import Vault, open_vault
 
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from bot.conversation.turn import Dispatch
     from bot.worker import Worker
 
-MAILBOX_CAP: Final = 200
-QUEUE_CAP: Final = 200_000
 _CONNECTIONS: Final = 8
 _STORE_SECONDS: Final = 5.0
 _SAMPLE_SECONDS: Final = 5.0
@@ -119,7 +118,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, timing: Timing) -> _P
     target = StoreTarget.parse(settings.redis_url, ca_file=settings.ca_file)
     alone = False
     if target.embedded:
-        server = EmbeddedServer(settings.data_dir)
+        server = EmbeddedServer(settings.data_dir, on_event=lambda event, fields: _log.info(event, **fields))
         await server.start()
         stack.push_async_callback(server.aclose)
         await stack.enter_async_context(_owned(server.watch(), "store.watch"))
@@ -127,6 +126,7 @@ async def _open(stack: AsyncExitStack, settings: Settings, timing: Timing) -> _P
         alone = True
     client = await connect(target, connections=_CONNECTIONS, timeout_seconds=_STORE_SECONDS)
     stack.push_async_callback(client.aclose)
+    await upgrade(client, settings.bot_id, steps=())
     vault = await open_vault(
         client,
         settings.bot_id,
@@ -137,8 +137,8 @@ async def _open(stack: AsyncExitStack, settings: Settings, timing: Timing) -> _P
     stack.push_async_callback(vault.aclose)
     store, keys, metrics = Store(client), Keys(settings.bot_id), Metrics()
     telegram = await stack.enter_async_context(_telegram(settings))
-    inbox, marks = Inbox(store, keys, mailbox_cap=MAILBOX_CAP), Marks(store, keys)
-    ingress = Ingress(inbox, vault, marks, metrics, queue_cap=QUEUE_CAP)
+    inbox, marks = Inbox(store, keys, mailbox_cap=settings.mailbox_cap), Marks(store, keys)
+    ingress = Ingress(inbox, vault, marks, metrics, queue_cap=settings.queue_cap)
     return _Parts(settings, target, store, keys, inbox, marks, vault, telegram, metrics, ingress, alone, timing)
 
 
@@ -260,7 +260,6 @@ async def _worker(stack: AsyncExitStack, parts: _Parts) -> "Worker":
     return Worker(
         reader=reader,
         inbox=parts.inbox,
-        marks=parts.marks,
         lane=lane,
         turns=turns,
         metrics=parts.metrics,

@@ -168,6 +168,9 @@ class Settings(BaseSettings):
         description="sqlite:PATH or the redis:// address of a second Redis",
     )
 
+    mailbox_cap: int = Field(200, ge=2, le=10_000, description="a whole number from 2 to 10000")
+    queue_cap: int = Field(200_000, ge=1, le=100_000_000, description="a whole number from 1 to 100000000")
+
     operator_ids: Annotated[tuple[Annotated[int, Field(gt=0, lt=2**52)], ...], NoDecode, Listed] = Field(
         (), description="numeric Telegram ids of people, separated by commas"
     )

@@ -21,7 +21,6 @@ from storage.errors import StorageError
 from storage.inbox import Inbox, Ready
 from storage.journal import StaleFenceError
 from storage.keys import PARTITIONS
-from storage.marks import Marks
 
 _HANDOVER_SECONDS: Final = 4.0
 _CHATS_AT_ONCE: Final = 256
@@ -39,7 +38,6 @@ class Worker:
         *,
         reader: "Redis",
         inbox: Inbox,
-        marks: Marks,
         lane: Lane,
         turns: Turns,
         metrics: Metrics,
@@ -49,7 +47,6 @@ class Worker:
         """``alone``: no other process can be at work on this store, so what is claimed at the start is abandoned."""
         self._reader = reader
         self._inbox = inbox
-        self._marks = marks
         self._lane = lane
         self._turns = turns
         self._metrics = metrics
@@ -68,8 +65,7 @@ class Worker:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._every(self._lease / 4, self._renew))
                 group.create_task(self._every(self._lease / 4, self._reclaim))
-                group.create_task(self._every(self._timing.wake, self._wake))
-                group.create_task(self._every(self._timing.trash, self._empty_trash))
+                group.create_task(self._every(self._timing.wake, self._tend))
                 group.create_task(self._every(_PRUNE_SECONDS, self._prune))
                 await self._claim_for_ever()
         finally:
@@ -140,12 +136,10 @@ class Worker:
                 self._metrics.redeliveries.inc()
                 self._start(ready)
 
-    async def _wake(self) -> None:
-        await self._inbox.wake_due()
-
-    async def _empty_trash(self) -> None:
-        for chat_id, message_id in await self._marks.overdue(int(self._timing.trash * 1000)):
-            await self._lane.delete(chat_id, message_id)
+    async def _tend(self) -> None:
+        due = await self._inbox.due(int(self._timing.trash * 1000))
+        for chat_id, message_id in due.overdue:
+            await self._lane.delete(chat_id, message_id)  # whoever lost with it has died
 
     async def _prune(self) -> None:
         await self._inbox.prune(_IDLE_CONSUMER_MS)

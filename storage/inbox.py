@@ -4,6 +4,7 @@ A chat has at most one entry in its stream, so one worker at a time works on it 
 chats run in parallel. An entry that its worker stopped renewing is claimed by another one, on a timer of its own.
 """
 
+import asyncio
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -68,6 +69,14 @@ class Depth:
 
     updates: int
     oldest_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """How many chats became ready, and the messages (chat, id) that lost and whose deletion nobody confirmed."""
+
+    woken: int
+    overdue: list[tuple[int, int]]
 
 
 class Inbox:
@@ -155,22 +164,18 @@ class Inbox:
         await self._store.call("XACK", stream, GROUP, ready.entry)
         await self._store.call("XDEL", stream, ready.entry)
 
-    async def wake_due(self) -> int:
-        """Makes parked chats ready and hands out due sweeps; returns how many. One short look per partition."""
-        now = int(time.time() * 1000)
-        pipeline = self._store.client.pipeline(transaction=False)
-        for name in ("later", "sweeps"):
-            for number in range(PARTITIONS):
-                pipeline.zrangebyscore(self._keys.partition(name, number), 0, now, start=0, num=100)
-        try:
-            replies = await pipeline.execute()
-        except (RedisError, OSError, TimeoutError) as error:
-            raise translated(error) from error
+    async def due(self, trash_age_ms: int) -> Due:
+        """Wakes parked chats and hands out sweeps whose time has come; names the messages that should be gone."""
+        names = [[self._keys.partition(name, n) for name in ("later", "sweeps", "trash")] for n in range(PARTITIONS)]
+        replies = await asyncio.gather(*(self._store.script("due", keys, [trash_age_ms]) for keys in names))
         woken = 0
-        for index, members in enumerate(replies):
-            for member in members:
-                woken += await (self._wake(int(member)) if index < PARTITIONS else self._sweep(member))
-        return woken
+        for chats, sweeps, _ in replies:
+            for chat in chats:
+                woken += await self._wake(int(chat))
+            for member in sweeps:
+                woken += await self._sweep(member)
+        overdue = [member.split(b":") for _, _, trash in replies for member in trash]
+        return Due(woken, [(int(chat_id), int(message_id)) for chat_id, message_id in overdue])
 
     async def _wake(self, chat_id: int) -> int:
         keys = self._keys.of(chat_id)

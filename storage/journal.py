@@ -144,7 +144,8 @@ class Journal:
     async def register(self, state: ChatState, turn: str, piece: int, message_id: int) -> bool:
         """Records a message id; False when another copy of the piece won, so that this one must be deleted."""
         keys = self._of(state)
-        reply = await self._store.insist("register", [keys.chat, keys.own, keys.tomb], [turn, piece, message_id])
+        names = [keys.chat, keys.own, keys.tomb, keys.trash]
+        reply = await self._store.insist("register", names, [turn, piece, message_id, state.ready.chat_id])
         return bool(reply == b"owner")
 
     async def settle(self, state: ChatState, turn: str) -> None:
@@ -171,7 +172,7 @@ class Journal:
         turns = keys.turns(topic, state.conversation.get(topic, 0))
         reply = await self._store.insist(
             "finish",
-            [keys.chat, keys.mail, keys.ready, keys.own, keys.tomb, turns, keys.stats, keys.sweeps],
+            [keys.chat, keys.mail, keys.ready, keys.own, keys.tomb, turns, keys.stats, keys.sweeps, keys.trash],
             [
                 state.fence,
                 turn,

@@ -43,6 +43,18 @@ CREATE TABLE IF NOT EXISTS data_key (
 CREATE INDEX IF NOT EXISTS data_key_owner ON data_key (owner);
 """
 
+# A row is a slot of fixed size that is never deleted, only overwritten where it lies and used again. Deleting would let
+# SQLite move rows between pages, and it leaves stale copies of moved rows there, whatever `secure_delete` says.
+_FREE = """
+UPDATE data_key SET id = randomblob(16), owner = zeroblob(16), name = randomblob(16), wrapped = zeroblob(length(wrapped))
+"""
+_FREE_OWNER = f"{_FREE} WHERE owner = ?"
+_FREE_NAME = f"{_FREE} WHERE name = ?"
+_REUSE = """
+UPDATE data_key SET id = ?, owner = ?, name = ?, wrapped = ?
+WHERE number = (SELECT number FROM data_key WHERE owner = zeroblob(16) LIMIT 1)
+"""
+
 T = TypeVar("T")
 
 
@@ -180,26 +192,26 @@ class SqliteKeyring:
             raise _translated(self._path, error) from error
 
     def _insert(self, names: list[tuple[str, str]]) -> dict[tuple[str, str], DataKey]:
-        found: dict[tuple[str, str], DataKey] = {}
         with _transaction(self._writer):
-            for owner, name in names:
-                mark = self._master.mark(owner, name)
-                key_id, wrapped = fresh_key(self._master, mark)
-                # Another process may have made it since we looked: the first one stands.
-                self._writer.execute(
-                    "INSERT INTO data_key (id, owner, name, wrapped) VALUES (?, ?, ?, ?) ON CONFLICT (name) DO NOTHING",
-                    (key_id, self._master.mark(owner), mark, wrapped),
-                )
-                row = self._writer.execute("SELECT id, wrapped FROM data_key WHERE name = ?", (mark,)).fetchone()
-                found[owner, name] = opened_key(self._master, row[0], mark, row[1])
-        return found
+            return {(owner, name): self._stored(owner, name) for owner, name in names}
+
+    def _stored(self, owner: str, name: str) -> DataKey:
+        mark = self._master.mark(owner, name)
+        # Another process may have made it since we looked: the first one stands.
+        row = self._writer.execute("SELECT id, wrapped FROM data_key WHERE name = ?", (mark,)).fetchone()
+        if row is None:
+            row = fresh_key(self._master, mark)
+            slot = (row[0], self._master.mark(owner), mark, row[1])
+            if not self._writer.execute(_REUSE, slot).rowcount:
+                self._writer.execute("INSERT INTO data_key (id, owner, name, wrapped) VALUES (?, ?, ?, ?)", slot)
+        return opened_key(self._master, row[0], mark, row[1])
 
     def _erase(self, owner: str, name: str | None) -> int:
-        column, mark = ("owner", self._master.mark(owner)) if name is None else ("name", self._master.mark(owner, name))
+        statement, mark = (
+            (_FREE_OWNER, self._master.mark(owner)) if name is None else (_FREE_NAME, self._master.mark(owner, name))
+        )
         with _transaction(self._writer):
-            # Overwritten in place first: `secure_delete` zeroes what is freed, this also what is merely moved later.
-            self._writer.execute(f"UPDATE data_key SET wrapped = zeroblob(length(wrapped)) WHERE {column} = ?", (mark,))  # noqa: S608
-            count = self._writer.execute(f"DELETE FROM data_key WHERE {column} = ?", (mark,)).rowcount  # noqa: S608
+            count = self._writer.execute(statement, (mark,)).rowcount
             self._writer.execute("UPDATE identity SET destroyed = destroyed + ?", (count,))
         self._empty_log()
         return count

@@ -10,6 +10,7 @@ ready      stream  one entry per chat that has mail (or is being worked)  enqueu
 seen       zset    update ids, score = time stored (ms), 25 hours          enqueue
 later      zset    chats that wait for a time, score = due (ms)           park, wake
 sweeps     zset    ``chat:hi:n`` to look for strays, score = due (ms)     finish, sweep
+trash      zset    ``chat:message`` to delete, score = time (ms)          register, finish (plain ZREM)
 stats      hash    ``depth``: stored updates not yet finished             enqueue, finish
 chat:C     hash    fence, epoch, entry, journal of the open turn, marks   all
 mail:C     list    sealed updates, oldest first                           enqueue, begin, finish, sweep
@@ -19,7 +20,6 @@ dead:C     hash    sealed updates set aside, by update id                 (plain
 turns:C:…  hash    sealed turns of one conversation, by number            finish, correct
 ids:C      zset    known message ids of a supergroup                      (plain ZADD)
 ids        zset    known message ids of all private chats and groups      (plain ZADD)
-trash      zset    ``chat:message`` to delete, score = time (ms)          (plain ZADD, ZREM)
 leader     string  who polls Telegram                                     lead
 =========  ======  =====================================================  =========================================
 """
@@ -62,6 +62,7 @@ class ChatKeys:
     seen: str
     later: str
     sweeps: str
+    trash: str
     stats: str
     ids: str
     _turns: str
@@ -78,11 +79,10 @@ class Keys:
         self.bot_id = bot_id
         self._bot = f"tg:{{{bot_id}}}"
         self.ids = f"{self._bot}:ids"
-        self.trash = f"{self._bot}:trash"
         self.leader = f"{self._bot}:leader"
 
     def partition(self, name: str, partition: int) -> str:
-        """``name`` is one of ready, seen, later, sweeps, stats."""
+        """``name`` is one of ready, seen, later, sweeps, trash, stats."""
         return f"tg:{{{self.bot_id}.{partition}}}:{name}"
 
     def of(self, chat_id: int) -> ChatKeys:
@@ -97,6 +97,7 @@ class Keys:
             seen=f"{root}:seen",
             later=f"{root}:later",
             sweeps=f"{root}:sweeps",
+            trash=f"{root}:trash",
             stats=f"{root}:stats",
             ids=f"{root}:ids:{chat_id}" if counts_own_ids(chat_id) else self.ids,
             _turns=f"{root}:turns:{chat_id}",

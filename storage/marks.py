@@ -1,15 +1,16 @@
-"""What the whole bot knows of message ids, what waits to be deleted, and who polls.
+"""What the whole bot knows of message ids, and who polls.
 
-These keys stand outside the partitions: hints and lists of work, never the reason why an answer counts as sent.
+These keys stand outside the partitions: hints, never the reason why an answer counts as sent.
 """
 
-import time
+import asyncio
 from typing import Final
 
 from storage.keys import Keys
 from storage.scripts import Store
 
 _KNOWN_KEPT: Final = 50_000
+_SEARCHED: Final = 50_000
 
 
 class Marks:
@@ -46,25 +47,26 @@ class Marks:
             await self._store.call("ZREMRANGEBYRANK", key, 0, -_KNOWN_KEPT - 1)
 
     async def unknown_above(self, chat_id: int, above: int, slack: int) -> list[int]:
-        """Ids that nobody has claimed between ``above`` and the highest known one plus ``slack``, lowest first."""
-        key = self._keys.of(chat_id).ids
-        known = {int(member) for member in await self._store.call("ZRANGEBYSCORE", key, f"({above}", "+inf")}
-        top = max(known, default=above) + slack
-        return [number for number in range(above + 1, top + 1) if number not in known]
+        """Ids above a mark that nobody is known to own, up to the highest known one plus ``slack``, lowest first.
 
-    async def discard(self, chat_id: int, message_id: int) -> None:
-        """Puts a message on the list of those to delete."""
-        await self._store.call("ZADD", self._keys.trash, int(time.time() * 1000), f"{chat_id}:{message_id}")
+        What the chat's own turns own is left out by its own record: the marks are written after it, and may be missing.
+        """
+        keys = self._keys.of(chat_id)
+        replies = await asyncio.gather(
+            *(self._store.call("ZRANGEBYSCORE", key, f"({above}", "+inf") for key in (keys.ids, keys.own))
+        )
+        known = {int(member) for reply in replies for member in reply}
+        top = max(known, default=above) + slack
+        lowest = max(above, top - slack - _SEARCHED)
+        return [number for number in range(lowest + 1, top + 1) if number not in known]
+
+    async def lost(self, chat_id: int) -> set[int]:
+        """Messages of the chat that lost against another copy and may still stand."""
+        return {int(member) for member in await self._store.call("ZRANGE", self._keys.of(chat_id).tomb, 0, -1)}
 
     async def discarded(self, chat_id: int, message_id: int) -> None:
-        """Takes a message off that list: Telegram confirmed that it is gone."""
-        await self._store.call("ZREM", self._keys.trash, f"{chat_id}:{message_id}")
-
-    async def overdue(self, age_ms: int) -> list[tuple[int, int]]:
-        """Messages that wait for deletion for longer than ``age_ms``: whoever lost with them has died."""
-        border = int(time.time() * 1000) - age_ms
-        members = await self._store.call("ZRANGEBYSCORE", self._keys.trash, 0, border, "LIMIT", 0, 50)
-        return [(int(chat), int(message)) for chat, message in (member.split(b":") for member in members)]
+        """Takes a message off the list of those to delete: Telegram confirmed that it is gone."""
+        await self._store.call("ZREM", self._keys.of(chat_id).trash, f"{chat_id}:{message_id}")
 
     async def lead(self, name: str, ttl_ms: int) -> bool:
         """Takes or renews the poller's lease; 0 gives it up."""

@@ -98,9 +98,8 @@ class Lane:
                     continue
                 left = opened if opened and opened.piece == number else None
                 message_id = await self._place(state, say, number, left)
-                if number < last and not await self._journal.register(state, say.turn, number, message_id):
-                    await self._lose(state, message_id)
-                    raise StaleFenceError
+                if number < last:
+                    await self._register(state, say, number, message_id)
         except TelegramBlockedError:
             fate, message_id = Fate.BLOCKED, None
         except UndeliverableError:
@@ -142,16 +141,26 @@ class Lane:
             marker=say.marker,
             fate=fate,
         )
-        if not owned and message_id is not None:
+        if message_id is not None:
+            await self._settle_standing(state, message_id, owned=owned)
+        return fate
+
+    async def _register(self, state: ChatState, say: Say, number: int, message_id: int) -> None:
+        owned = await self._journal.register(state, say.turn, number, message_id)
+        await self._settle_standing(state, message_id, owned=owned)
+
+    async def _settle_standing(self, state: ChatState, message_id: int, *, owned: bool) -> None:
+        """A loser is deleted. An owner becomes known to all only now: known before it was registered, a message whose
+        worker died in between would never be looked for."""
+        if not owned:
             await self._lose(state, message_id)
             raise StaleFenceError
-        return fate
+        await self._marks.learn(state.ready.chat_id, message_id)
 
     async def _lose(self, state: ChatState, message_id: int) -> None:
         """Deletes our own message: another copy of it won."""
         chat_id = state.ready.chat_id
         self._metrics.strays.inc()
-        await self._marks.discard(chat_id, message_id)
         await self.delete(chat_id, message_id)
 
     async def _place(self, state: ChatState, say: Say, number: int, left: OpenTurn | None) -> int:
@@ -200,9 +209,7 @@ class Lane:
             return error.message_id
         if not isinstance(reply, dict) or "message_id" not in reply:
             raise TelegramUncertainError("a reply without a message", flight_over=True)
-        message_id = int(reply["message_id"])
-        await self._marks.learn(chat_id, message_id)
-        return message_id
+        return int(reply["message_id"])
 
     async def _after_refusal(self, chat_id: int, attempt: "_Attempt", error: TelegramError) -> None:
         """What a definite refusal means for the next try; raises where there is none."""
@@ -242,7 +249,6 @@ class Lane:
         found = await self._probe.find(state.ready.chat_id, above, piece, wait_seconds=wait, ours=ours)
         if found is not None:
             _log.info("send.adopted")
-            await self._marks.learn(state.ready.chat_id, found)
         return found
 
 

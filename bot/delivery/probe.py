@@ -55,7 +55,7 @@ class Probe:
             rounds = list(self._timing.rounds[:2])
         else:
             rounds = [due for due in self._timing.rounds if due < wait_seconds] + [wait_seconds]
-        settled: set[int] = set()
+        settled = await self._marks.lost(chat_id)
         for number, due in enumerate(rounds):
             await asyncio.sleep(max(0.0, start + due - loop.time()))
             slack = _LAST_SLACK if number == len(rounds) - 1 else _SLACK
@@ -79,7 +79,7 @@ class Probe:
         if len(candidates) > _MOST_PROBES:
             self._metrics.uncertain.inc()
             _log.warning("probe.bounded", candidates=len(candidates))
-        return candidates[:_MOST_PROBES]
+        return candidates[-_MOST_PROBES:]
 
     async def _ask(self, chat_id: int, message_id: int) -> _Verdict:
         return await self._edit("editMessageReplyMarkup", {"chat_id": chat_id, "message_id": message_id})

@@ -71,6 +71,14 @@ class BotApi:
         self._log = log
         self.faults = faults
         self.gate: FloodGate | None = None
+        self._closing = asyncio.Event()
+
+    def open(self) -> None:
+        self._closing.clear()
+
+    def close(self) -> None:
+        """Calls that were to be accepted late are not accepted any more."""
+        self._closing.set()
 
     async def call(self, scope: Scope, receive: Receive, send: Send) -> None:
         token, _, name = scope["path"][len("/bot") :].partition("/")
@@ -192,14 +200,21 @@ class BotApi:
         elif fault.kind == "late":
             if not fault.hold:
                 job.wire.cut()
-            await asyncio.sleep(seconds)
-            await self._perform(job)
+            if await self._closes_within(seconds):
+                self._log.close(job.call, 0, fault.kind)
+            else:
+                await self._perform(job)
         else:
             self._log.close(job.call, 0, fault.kind)
             if fault.kind == "hang":
                 await job.wire.lost_within(seconds)
         job.wire.cut()
         return None
+
+    async def _closes_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._closing.wait(), seconds)
+        return self._closing.is_set()
 
     def _told_to_refuse(self, call: Call, fault: Fault, seconds: float) -> Answer:
         code = int(fault.kind)

@@ -79,7 +79,7 @@ class Customers(ABC):
         """Press an inline button. Returns the callback query's id. Raises LookupError for a message that is gone."""
         account = self.account(bot)
         chat, message = _find(account.world, chat_id, message_id)
-        query_id = account.world.open_callback()
+        query_id = account.world.open_callback(chat)
         person = account.world.person(user_id or (chat_id if chat_id > 0 else GROUP_CUSTOMER))
         shown = message_reply(account.world, chat, message)
         account.updates.push({

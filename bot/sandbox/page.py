@@ -35,6 +35,8 @@ SHOWN_MESSAGES = 300
 MAX_WAITING = 2000
 #: A comment after so many quiet seconds keeps proxies and browsers from giving up.
 QUIET_SECONDS = 20.0
+#: How long the answer to a pressed button is shown.
+NOTICE_SECONDS = 4.0
 FIRST_CUSTOMER = 1001
 NAMES = ("Alex", "Bianca", "Chen", "Dana", "Emre", "Farah", "Goran", "Hana", "Imani", "Jonas", "Keiko", "Lucia")
 
@@ -113,7 +115,7 @@ class ChatPage:
         reader: asyncio.Queue[bytes] = asyncio.Queue(MAX_WAITING)
         self._readers.add(reader)
         reader.put_nowait(_state(self._server.account()))
-        wire.on_lost.add(lambda: _put(reader, b""))
+        wire.on_lost.add(end := lambda: _put(reader, b""))
         headers = [(b"content-type", b"text/event-stream"), *PAGE_HEADERS]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         try:
@@ -127,6 +129,7 @@ class ChatPage:
                 await send({"type": "http.response.body", "body": event, "more_body": True})
         finally:
             self._readers.discard(reader)
+            wire.on_lost.discard(end)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -226,6 +229,8 @@ def _event(what: str, world: World, chat: Chat, message: SeenMessage | None) -> 
         return _pack(what, {"chat_id": chat.id, "draft": _draft(world, chat)})
     if what == "action":
         return _pack(what, {"chat_id": chat.id, "action": _action(world, chat)})
+    if what == "notice":
+        return _pack(what, {"chat_id": chat.id, "notice": {"text": chat.notice, "seconds_left": NOTICE_SECONDS}})
     return _pack("chat", _chat(world, chat))
 
 

@@ -29,43 +29,49 @@ create table if not exists updates (
 create table if not exists files (bot integer, file_id text, path text, name text, content blob);
 """
 #: Parts of a chat that are rebuilt or too short-lived to keep.
-_VOLATILE = frozenset({"messages", "drafts", "action", "action_until"})
+_VOLATILE = frozenset({"messages", "drafts", "action", "action_until", "notice"})
 
 
 class Database:
-    """The file under one or several bots' records. Without a path nothing is opened and nothing is kept."""
+    """The file under one or several bots' records, opened at first use. Without a path nothing is kept."""
 
     def __init__(self, path: Path | None) -> None:
+        self._path = path
         self._link: sqlite3.Connection | None = None
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._link = sqlite3.connect(path, isolation_level=None)
-            self._link.executescript("pragma journal_mode=wal; pragma synchronous=off;" + _TABLES)
 
     @property
     def is_kept(self) -> bool:
-        return self._link is not None
+        return self._path is not None
 
     def run(self, statement: str, *values: object) -> None:
         """One change; it opens a transaction that `commit` ends."""
-        if self._link is not None:
-            if not self._link.in_transaction:
-                self._link.execute("begin")
-            self._link.execute(statement, values)
+        link = self._opened()
+        if link is not None:
+            if not link.in_transaction:
+                link.execute("begin")
+            link.execute(statement, values)
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        return self._link.execute(statement, values).fetchall() if self._link is not None else []
+        link = self._opened()
+        return link.execute(statement, values).fetchall() if link is not None else []
 
     def commit(self) -> None:
         if self._link is not None and self._link.in_transaction:
             self._link.execute("commit")
 
     def close(self) -> None:
-        """May be called twice."""
+        """May be called twice; a later use opens the file again."""
         self.commit()
         if self._link is not None:
             self._link.close()
             self._link = None
+
+    def _opened(self) -> sqlite3.Connection | None:
+        if self._link is None and self._path is not None:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._link = sqlite3.connect(self._path, isolation_level=None)
+            self._link.executescript("pragma journal_mode=wal; pragma synchronous=off;" + _TABLES)
+        return self._link
 
 
 class Record:

@@ -58,6 +58,7 @@ class TelegramServer(Customers):
     # --- running -------------------------------------------------------------------------------------------
     async def start(self) -> None:
         """Raises OSError when the asked port is taken; a port merely remembered from last time gives way."""
+        self._api.open()
         try:
             await self._listener.start()
         except OSError:
@@ -71,8 +72,9 @@ class TelegramServer(Customers):
             self._push_anew(account)
 
     async def aclose(self) -> None:
-        """May be called twice."""
+        """May be called twice; `start` opens the same address again, so that an outage can be played."""
         self._page.close()
+        self._api.close()
         for account in self._accounts.values():
             account.updates.end_poll("Conflict: terminated by close request")
         ending = [task for pusher in self._pushers.values() for task in pusher.stop()]
@@ -83,10 +85,6 @@ class TelegramServer(Customers):
         if self._session is not None:
             await self._session.close()
             self._session = None
-        self._database.commit()
-
-    def close_files(self) -> None:
-        """Give the database up; the server cannot be started again after that."""
         self._database.close()
 
     @property

@@ -27,7 +27,7 @@ LOOPBACK = "127.0.0.1"
 #: Idle connections are kept as long as a usual reverse proxy keeps them.
 KEEP_ALIVE_SECONDS = 75
 #: Seconds that running requests get at `aclose` before they are cancelled.
-CLOSING_SECONDS = 2.0
+CLOSING_SECONDS = 0.5
 
 
 class Wire(HttpToolsProtocol):

@@ -80,6 +80,7 @@ class Chat:
     drafts: dict[int | None, Draft] = field(default_factory=dict)
     action: str = ""
     action_until: float = 0.0
+    notice: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class World:
         self.chats: dict[int, Chat] = {}
         self.users: dict[int, dict[str, Any]] = {}
         self.files: dict[str, StoredFile] = {}
-        self.callbacks: dict[str, float] = {}
+        self.callbacks: dict[str, tuple[float, int]] = {}
         self.answers: dict[str, dict[str, Any]] = {}
         self.watchers: list[Watcher] = []
         self.last_id = 0
@@ -125,7 +126,7 @@ class World:
         """Like `known_chat`, and 403 while the bot is blocked there."""
         chat = self.known_chat(chat_id)
         if chat.blocked:
-            kicked = "Forbidden: bot was kicked from the group chat"
+            kicked = f"Forbidden: bot was kicked from the {chat.type} chat"
             raise RefusedError(403, BLOCKED if chat.type == "private" else kicked)
         return chat
 
@@ -198,7 +199,13 @@ class World:
         return message
 
     def customer_message(self, chat: Chat, text: str | None, user_id: int, **fields: Any) -> SeenMessage:
+        """A message of a person; who writes into a topic proves that it exists."""
         self.person(user_id)
+        thread_id = fields.get("thread_id")
+        if thread_id is not None and thread_id not in chat.topics:
+            chat.is_forum = True
+            chat.topics[thread_id] = {"name": f"Topic {thread_id}"}
+            self.keep_chat(chat)
         entities = commands_in(text) if text else []
         return self.post(chat, text, from_bot=False, user_id=user_id, entities=entities, **fields)
 
@@ -248,25 +255,26 @@ class World:
     def file_at(self, path: str) -> StoredFile | None:
         return next((stored for stored in self.files.values() if stored.path == path), None)
 
-    def open_callback(self) -> str:
+    def open_callback(self, chat: Chat) -> str:
         """A new callback query id, answerable for 150 s."""
         now = self.clock()
         self._callbacks_made += 1
         query_id = str(self.me["id"] * 1_000_000 + self._callbacks_made)
-        self.callbacks = {key: t for key, t in self.callbacks.items() if now - t <= CALLBACK_SECONDS}
-        self.callbacks[query_id] = now
+        self.callbacks = {key: kept for key, kept in self.callbacks.items() if now - kept[0] <= CALLBACK_SECONDS}
+        self.callbacks[query_id] = (now, chat.id)
         self._record.keep("callbacks", {"made": self._callbacks_made, "open": self.callbacks})
         return query_id
 
     def answer_callback(self, query_id: str, text: str, *, is_alert: bool) -> None:
-        """What the person who pressed sees; kept for those who look, not on disk."""
-        self.check_callback(query_id)
-        self.answers[query_id] = {"text": text, "show_alert": is_alert}
-
-    def check_callback(self, query_id: str) -> None:
-        opened = self.callbacks.get(query_id)
-        if opened is None or self.clock() - opened > CALLBACK_SECONDS:
+        """What the person who pressed sees; kept for those who look, not on disk. Raises where it is too late."""
+        opened, chat_id = self.callbacks.get(query_id, (-CALLBACK_SECONDS, 0))
+        if not chat_id or self.clock() - opened > CALLBACK_SECONDS:
             raise BadRequestError("query is too old and response timeout expired or query ID is invalid")
+        self.answers[query_id] = {"text": text, "show_alert": is_alert}
+        if text:
+            chat = self.chats[chat_id]
+            chat.notice = text
+            self.tell("notice", chat)
 
     # --- watching and keeping ------------------------------------------------------------------------------
     def tell(self, what: str, chat: Chat, message: SeenMessage | None = None) -> None:

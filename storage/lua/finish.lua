@@ -1,33 +1,32 @@
 -- Ends a turn under its fence: history grows, the mailbox shrinks, the journal is cleared, the chat is handed on.
 -- With a message id it registers that first, whatever the fence (see register.lua): one call on the normal path.
--- KEYS: chat mail ready own tomb turns stats sweeps
+-- KEYS: chat mail ready own tomb turns stats sweeps trash
 -- ARGV: fence, turn ('' when nothing was said), entry, chat id, piece, message id or '', take, start of the context or '',
 --   marker ('1': the cap's marker was among the items), what of the chat ('1': it blocked us, '0': it is back, 'x': this turn cannot be delivered, ''), times of sweeps in ms, separated by blanks
 -- Returns {'ok' | 'fence' | 'open', 'owner' | 'loser' | ''}
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local standing = ''
 if ARGV[6] ~= '' then
   if redis.call('ZSCORE', KEYS[4], ARGV[6]) then
     standing = 'owner'
-  elseif redis.call('ZSCORE', KEYS[5], ARGV[6]) then
-    standing = 'loser'
   else
     local g = redis.call('HMGET', KEYS[1], 'turn', 'mid:' .. ARGV[5])
     local set = KEYS[5]
     standing = 'loser'
-    if g[1] == ARGV[2] and not g[2] then
+    if g[1] == ARGV[2] and not g[2] and not redis.call('ZSCORE', KEYS[5], ARGV[6]) then
       redis.call('HSET', KEYS[1], 'mid:' .. ARGV[5], ARGV[6])
       set = KEYS[4]
       standing = 'owner'
     end
     redis.call('ZADD', set, ARGV[6], ARGV[6])
     redis.call('ZREMRANGEBYRANK', set, 0, -257)
+    if standing == 'loser' then redis.call('ZADD', KEYS[9], 'NX', now, ARGV[4] .. ':' .. ARGV[6]) end
   end
 end
 local f = redis.call('HMGET', KEYS[1], 'fence', 'done', 'turn', 'kind', 'pieces', 'seq', 'topic', 'record', 'header', 'doubt')
 if f[1] ~= ARGV[1] then return {'fence', standing} end
 if f[2] == ARGV[1] then return {'ok', standing} end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local gone = {'turn', 'record', 'header', 'take', 'pieces', 'kind', 'topic', 'seq', 'piece', 'hi', 'attempt', 't', 'claims', 'fails',
   'marker', 'doubt'}
 if ARGV[2] ~= '' then

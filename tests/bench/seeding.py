@@ -4,12 +4,10 @@ What is written goes through the vault and the window that the service uses; onl
 a million times. Message and update ids stand far apart from those that the sandbox gives out, which start above them.
 """
 
-from collections.abc import Iterator
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
-
-import asyncio
+from typing import Any, Final
 
 from redis.asyncio import Redis
 
@@ -17,7 +15,6 @@ from bot.conversation.record import Asked, Record
 from bot.conversation.tokens import count_tokens
 from bot.conversation.window import Window
 from bot.settings import SUPPORT_PROMPT
-from bot.timing import Timing
 from storage.connection import StoreTarget, connect
 from storage.embedded import EmbeddedServer
 from storage.history import History
@@ -26,7 +23,7 @@ from storage.journal import ChatState
 from storage.keys import Keys
 from storage.scripts import Store
 from storage.vault import Vault, open_vault
-from tests.bench.stage import ANSWER, QUESTION, TOKEN
+from tests.bench.stage import ANSWER, TOKEN, question_of
 
 LAST_MESSAGE_ID: Final = 100_000_000
 """Seeded ids stay below, the sandbox's start above."""
@@ -34,6 +31,7 @@ LAST_MESSAGE_ID: Final = 100_000_000
 _BOT_ID: Final = int(TOKEN.partition(":")[0])
 _KEYS_AT_ONCE: Final = 5_000
 _COMMANDS_AT_ONCE: Final = 2_000
+_TURNS_AT_ONCE: Final = 500
 _OWN_KEPT: Final = 256
 
 
@@ -70,33 +68,48 @@ async def seed(state: Path, past: list[Past]) -> None:
 
 async def _seed(client: Redis, vault: Vault, past: list[Past]) -> None:
     for at in range(0, len(past), _KEYS_AT_ONCE):
-        names = [(chat.chat_id, name) for chat in past[at : at + _KEYS_AT_ONCE] for name in ("mail.0", "talk.0.0.0")]
-        await asyncio.gather(*(vault.key(chat_id, name) for chat_id, name in names))
+        some = past[at : at + _KEYS_AT_ONCE]
+        await asyncio.gather(*(vault.key(chat.chat_id, name) for chat in some for name in ("mail.0", "talk.0.0.0")))
     keys = Keys(_BOT_ID)
     window = Window(History(Store(client), keys), vault)
-    pipeline = client.pipeline(transaction=False)
+    commands: list[list[Any]] = []
     for chat in past:
-        await _queue(pipeline, keys, window, chat)
-        if len(pipeline) >= _COMMANDS_AT_ONCE:
+        commands += await _commands(keys, window, chat)
+        if len(commands) >= _COMMANDS_AT_ONCE or chat is past[-1]:
+            pipeline = client.pipeline(transaction=False)
+            for command in commands:
+                pipeline.execute_command(*command)
             await pipeline.execute()
-    await pipeline.execute()
+            commands = []
 
 
-async def _queue(pipeline: Redis, keys: Keys, window: Window, chat: Past) -> None:
+async def _commands(keys: Keys, window: Window, chat: Past) -> list[list[Any]]:
     of_chat = keys.of(chat.chat_id)
     state = ChatState(Ready(chat.chat_id, ""), 1, 0, 0, [], None, 0, 0)
     base = chat.chat_id % 1_000_000 * 100
-    fields: dict[bytes | str, bytes] = {}
-    for number in range(1, chat.turns + 1):
-        question_id, answer_id = base + 2 * number, base + 2 * number + 1
-        record = Record((Asked(question_id, f"Q{chat.chat_id} {QUESTION}", 1_700_000_000),), ANSWER, model="bench")
-        sealed, header = await window.sealed(state, 0, number, record)
-        fields[str(number)] = f"{header}|{answer_id}\n".encode() + sealed
-    answers = [base + 2 * number + 1 for number in range(1, chat.turns + 1)][-_OWN_KEPT:]
-    await pipeline.hset(of_chat.turns(0, 0), mapping=fields)  # type: ignore[misc]
+    turns: list[list[Any]] = []
+    for at in range(1, chat.turns + 1, _TURNS_AT_ONCE):
+        turns.append(["HSET", of_chat.turns(0, 0)])
+        for number in range(at, min(at + _TURNS_AT_ONCE, chat.turns + 1)):
+            record = Record((Asked(base + 2 * number, question_of(chat.chat_id), 1_700_000_000),), ANSWER, model="bench")
+            sealed, header = await window.sealed(state, 0, number, record)
+            turns[-1] += [number, f"{header}|{base + 2 * number + 1}\n".encode() + sealed]
+    own: list[Any] = ["ZADD", of_chat.own]
+    for number in range(max(1, chat.turns - _OWN_KEPT + 1), chat.turns + 1):
+        own += [base + 2 * number + 1] * 2
+    fields: list[Any] = ["HSET", of_chat.chat, "fence", chat.turns, "done", chat.turns, "n:0", chat.turns]
     first = window_start(chat)
-    await pipeline.hset(  # type: ignore[misc]
-        of_chat.chat,
-        mapping={"fence": chat.turns, "done": chat.turns, "n:0": chat.turns, **({"s:0": first} if first > 1 else {})},
-    )
-    await pipeline.zadd(of_chat.own, {str(message_id): message_id for message_id in answers})
+    return [*turns, own, fields + (["s:0", first] if first > 1 else [])]
+
+
+def window_start(chat: Past) -> int:
+    """The first turn that the model is still told, trimmed to half of the budget whenever it is full, as the
+    service would have done."""
+    question = count_tokens(question_of(chat.chat_id))
+    room = chat.budget - count_tokens(SUPPORT_PROMPT) - question
+    turn = question + count_tokens(ANSWER)
+    first = 1
+    for number in range(2, chat.turns + 1):
+        if (number - first) * turn > room:
+            first = number - room // 2 // turn
+    return first

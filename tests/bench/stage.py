@@ -1,7 +1,7 @@
 """The sandbox servers, the customers in front of them, and the clock: what a measurement stands on.
 
-A question is answered when its chat gets a message of the bot. *Added* time is what remains of the time from question to
-answer when the chat API's own time is taken away: ingress, store, dispatch, request, formatting, delivery.
+A question is answered when its chat gets a message of the bot. *Added* time is what remains of the time from question
+to answer when the chat API's own time is taken away: ingress, store, dispatch, request, formatting, delivery.
 """
 
 import asyncio
@@ -84,10 +84,10 @@ class Stage:
     def new_chats(self, number: int) -> list[int]:
         return [next(self._next_chat) for _ in range(number)]
 
-    def ask(self, chat_id: int, text: str = QUESTION) -> Question:
+    def ask(self, chat_id: int, text: str = "") -> Question:
         question = Question(chat_id, time.monotonic(), asyncio.get_running_loop().create_future())
         self._current[chat_id] = question
-        self.telegram.customer_writes(chat_id, f"Q{chat_id} {text}")
+        self.telegram.customer_writes(chat_id, question_of(chat_id, text))
         return question
 
     async def answered(self, question: Question) -> bool:
@@ -118,6 +118,11 @@ class Stage:
             question.api_from, question.api_until = request.t, request.t_end
         if self.on_request is not None:
             self.on_request(request)
+
+
+def question_of(chat_id: int, text: str = "") -> str:
+    """What a customer writes; the chat stands in front so that the chat API's side of it can be told."""
+    return f"Q{chat_id} {text or QUESTION}"
 
 
 @dataclass(slots=True)

@@ -149,7 +149,6 @@ async def test_a_client_that_hangs_up_is_noted(chat_api: ChatApiServer, behaviou
     chat_api.behaviour = behaviour
     call = asyncio.create_task(stream(chat_api))
     await until(lambda: chat_api.requests)
-    await asyncio.sleep(0)
     call.cancel()
     await asyncio.gather(call, return_exceptions=True)
     await until(lambda: chat_api.requests[0].aborted and chat_api.requests[0].t_end)
@@ -183,7 +182,7 @@ def test_the_offline_model_says_that_it_is_one() -> None:
 
 def test_the_offline_model_shows_continuity() -> None:
     """It counts turns, names earlier questions and repeats what the customer said of themselves."""
-    messages = [
+    messages: list[dict[str, Any]] = [
         {"role": "user", "content": "Hi, my name is Ann."},
         {"role": "assistant", "content": "Hello"},
         {"role": "user", "content": "My order number is 4711, where is it?"},

@@ -18,8 +18,7 @@ def test_any_text_is_read_or_refused(text: str, mode: str) -> None:
     """Never an error of our own; entities lie within the text."""
     try:
         result = formatted(text, mode, may_be_empty=True)
-    except BadRequestError as refused:
-        assert refused.code == 400
+    except BadRequestError:
         return
     size = utf16_length(result.text)
     for entity in result.entities:

@@ -80,7 +80,6 @@ async def test_everything_answered_survives_kill_9(
         assert ids == [ids[0], ids[0] + 1]
     finally:
         await server.aclose()
-        server.close_files()
 
 
 async def test_a_webhook_goes_on_after_a_restart(tmp_path: Path, http: aiohttp.ClientSession) -> None:
@@ -96,7 +95,6 @@ async def test_a_webhook_goes_on_after_a_restart(tmp_path: Path, http: aiohttp.C
         assert info["url"] == "http://127.0.0.1:9/hook"
         assert server.account().webhook is not None
         await server.aclose()
-        server.close_files()
 
 
 async def test_the_page_token_is_a_secret_file(tmp_path: Path) -> None:
@@ -104,7 +102,6 @@ async def test_the_page_token_is_a_secret_file(tmp_path: Path) -> None:
     server = TelegramServer(folder=tmp_path)
     assert (tmp_path / "page-token").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "page-token").read_text() == server.control_token
-    server.close_files()
 
 
 async def test_a_remembered_port_that_is_taken_gives_way(tmp_path: Path) -> None:
@@ -117,4 +114,3 @@ async def test_a_remembered_port_that_is_taken_gives_way(tmp_path: Path) -> None
     for server in (first, second):
         await server.aclose()
         await server.aclose()
-        server.close_files()

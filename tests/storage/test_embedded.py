@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,7 @@ linux_only = pytest.mark.skipif(not Path("/proc/self/exe").exists(), reason="nee
 
 OWNER = """
 import asyncio, sys
+from functools import partial
 from pathlib import Path
 from storage.embedded import EmbeddedServer
 
@@ -291,7 +293,7 @@ async def test_a_killed_server_is_started_again_without_loss(data_dir: Path) -> 
                 confirmed = await client.incr("n")
             assert server.pid is not None
             os.kill(server.pid, signal.SIGKILL)
-            await until(lambda expected=restart + 2: _true(server.starts == expected))
+            await until(partial(_started, server, restart + 2))
             await until(client.ping)
             assert int(await client.get("n") or 0) >= confirmed
     await server.aclose()
@@ -312,6 +314,10 @@ async def test_closing_while_it_is_revived_leaves_nothing_behind(data_dir: Path)
         await server.aclose()
         await asyncio.sleep(0.2)
         assert not list(embedded._servers_in(server.data_dir))
+
+
+async def _started(server: EmbeddedServer, times: int) -> bool:
+    return server.starts == times
 
 
 async def _true(value: bool) -> bool:
@@ -379,6 +385,7 @@ async def test_a_server_frozen_for_good_is_replaced(data_dir: Path, monkeypatch:
         await client.set("k", "v")
         assert server.pid is not None
         os.kill(server.pid, signal.SIGSTOP)
+        await until(partial(_started, server, 2))
         await until(lambda: _equal(client, "k", b"v"))
     await server.aclose()
     assert "store.frozen" in told

@@ -113,9 +113,9 @@ async def test_a_parked_chat_comes_back_when_its_time_has_come_and_not_twice(hou
     state = await house.journal.begin(ready, 10)
     assert state is not None
     await house.journal.park(state, 60, forgive=True)
-    assert await house.inbox.wake_due() == 0
+    assert (await house.inbox.due(0)).woken == 0
     deadline = asyncio.get_running_loop().time() + 5
-    while not (woken := sum(await asyncio.gather(house.inbox.wake_due(), house.inbox.wake_due()))):
+    while not (woken := sum(due.woken for due in await asyncio.gather(house.inbox.due(0), house.inbox.due(0)))):
         assert asyncio.get_running_loop().time() < deadline
     assert woken == 1
     assert [entry.chat_id for entry in await house.claim()] == [CHAT]

@@ -119,6 +119,18 @@ async def test_a_finish_that_lost_says_so(house: House) -> None:
     new = await house.taken_over(old)
     assert await house.journal.finish(new, take=1, turn="t1", message_id=41)
     assert not await house.journal.finish(old, take=1, turn="t1", message_id=42)
+    assert (await house.inbox.due(0)).overdue == [(CHAT, 42)], "it is on the list even if its worker dies right here"
+    await house.marks.discarded(CHAT, 42)
+    assert (await house.inbox.due(0)).overdue == []
+
+
+async def test_what_a_turn_owns_is_no_candidate_though_nobody_marked_it(house: House) -> None:
+    """A worker that died after finish and before the mark must not let the next probe find the previous answer."""
+    await house.question()
+    state = await house.claimed()
+    await house.journal.permit(state, "t1", 0, 40, planned())
+    assert await house.journal.finish(state, take=1, turn="t1", message_id=41)
+    assert await house.marks.unknown_above(CHAT, 40, 2) == [42, 43]
 
 
 async def test_the_next_worker_finds_the_words_and_the_mark(house: House) -> None:
@@ -166,7 +178,7 @@ async def test_a_turn_of_unknown_fate_is_swept_for_later_and_others_are_not(hous
             await house.journal.permit(state, f"t{attempts}", 0, 40, planned(seq=attempts))
         await house.journal.finish(state, take=1, turn=f"t{attempts}", message_id=40 + attempts)
         assert await house.store.call("ZCARD", sweeps) == (0 if attempts == 1 else 2)
-    while not await house.inbox.wake_due():
+    while not (await house.inbox.due(0)).woken:
         pass
     state = await house.claimed()
     assert [(mail.kind, mail.above) for mail in state.mail] == [("sweep", 40)]

@@ -7,7 +7,7 @@ from typing import Any
 from bot.sandbox.form import as_number
 from bot.sandbox.methods.call import Handler, MethodCall
 from bot.sandbox.refusal import BadRequestError
-from bot.sandbox.replies import chat_reply
+from bot.sandbox.replies import chat_reply, message_reply
 from bot.sandbox.world import Chat
 
 #: Bot API, createForumTopic.
@@ -25,7 +25,7 @@ def get_chat(call: MethodCall) -> dict[str, Any]:
         "accepted_gift_types": dict.fromkeys(_GIFTS, True),
     }  # fmt: skip
     if chat.pinned:
-        full["pinned_message"] = call.show(chat, chat.messages[chat.pinned[-1]])
+        full["pinned_message"] = message_reply(call.world, chat, chat.messages[chat.pinned[-1]])
     return full
 
 
@@ -44,6 +44,7 @@ def _administrator(call: MethodCall) -> dict[str, Any]:
         "can_manage_chat", "can_delete_messages", "can_manage_video_chats", "can_restrict_members",
         "can_promote_members", "can_change_info", "can_invite_users", "can_post_stories", "can_edit_stories",
         "can_delete_stories", "can_pin_messages", "can_manage_topics", "can_manage_tags",
+        "can_send_welcome_messages",
     )  # fmt: skip
     return {
         "status": "administrator", "user": call.world.me, "can_be_edited": False, "is_anonymous": False,
@@ -167,7 +168,6 @@ def set_message_reaction(call: MethodCall) -> bool:
 
 def answer_callback_query(call: MethodCall) -> bool:
     query_id = call.params.text("callback_query_id")
-    call.world.check_callback(query_id)
     text = call.params.text("text")
     if len(text) > MAX_ANSWER:
         raise BadRequestError("MESSAGE_TOO_LONG")

@@ -167,7 +167,8 @@ function draw() {
   if (atEnd) log.scrollTop = log.scrollHeight;
   at("bot").textContent = bot;
   at("block").textContent = chat.blocked ? "Unblock bot" : "Block bot";
-  note(chat.blocked ? "blocked" : chat.action ? `${chat.action.action.replaceAll("_", " ")}…` : `as ${chat.name}`);
+  const doing = chat.action ? `${chat.action.action.replaceAll("_", " ")}…` : `as ${chat.name}`;
+  note(chat.notice ? chat.notice.text : chat.blocked ? "blocked" : doing);
 }
 
 let drawing = 0;
@@ -244,7 +245,10 @@ function onShown(name) {
   };
 }
 
-const HANDLERS = { state: onState, chat: onChat, message: onMessage, draft: onShown("draft"), action: onShown("action") };
+const HANDLERS = {
+  state: onState, chat: onChat, message: onMessage, draft: onShown("draft"), action: onShown("action"),
+  notice: onShown("notice"),
+};
 
 let source = null;
 function connect() {
@@ -292,10 +296,12 @@ at("text").addEventListener("keydown", (event) => {
   if (event.key === "Escape") stopEdit();
 });
 at("cancel").addEventListener("click", stopEdit);
-at("kind").addEventListener("change", (event) => {
-  if (event.target.value) act({ do: "send", chat_id: current, kind: event.target.value });
-  event.target.value = "";
-});
+for (const button of at("more").querySelectorAll("button")) {
+  button.addEventListener("click", () => {
+    act({ do: "send", chat_id: current, kind: button.dataset.kind });
+    at("more").open = false;
+  });
+}
 at("add").addEventListener("click", async () => {
   const done = await act({ do: "add" });
   if (done && chats.has(done.chat_id)) select(done.chat_id);

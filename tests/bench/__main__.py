@@ -1,0 +1,108 @@
+"""``python -m tests.bench``: the service beside a plain relay, on the same sandbox servers, in the same run.
+
+Exit code 0 when all gates were passed, 1 when one was missed, 2 when nothing could be measured.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from rich.console import Console
+
+from tests.bench.gates import gates_of
+from tests.bench.process import BenchError, processors
+from tests.bench.report import show
+from tests.bench.rounds import PARTS, Scale, alternate
+from tests.bench.scaling import Sizes, chats, history, prefix
+from tests.bench.window import Spare
+
+_ALL: Final = (*PARTS, "history", "chats", "prefix")
+_SPARE_SECONDS: Final = 45.0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
+    console = Console(stderr=True)
+    if sys.platform != "linux":
+        console.print("The bench reads CPU times from /proc and pins processes: it runs on Linux only.")
+        return 2
+    console.print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}; bench and system on {processors()}.")
+    try:
+        result = _run(_measure(options, console), processors()[0])
+    except BenchError as error:
+        console.print(f"Nothing could be measured: {error}", markup=False)
+        return 2
+    gates = gates_of(result)
+    result["gates"] = [
+        {"name": g.name, "value": g.value, "limit": g.limit, "passed": g.passed, "verdict": g.verdict, "note": g.note}
+        for g in gates
+    ]
+    if options.json:
+        options.json.write_text(json.dumps(result, indent=1))
+    show(Console(), result, gates)
+    return 0 if all(gate.passed for gate in gates) else 1
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="one short round and small seeds: two minutes at most")
+    parser.add_argument("--only", action="append", choices=_ALL, help="this part alone; may be repeated")
+    parser.add_argument("--json", type=Path, metavar="PATH", help="write all figures there")
+    parser.add_argument("--rounds", type=int, help="how often relay and service take turns")
+    parser.add_argument("--seconds", type=float, help="length of one measured window")
+    return parser.parse_args(arguments)
+
+
+def _run(work: Any, processor: int) -> dict[str, Any]:
+    """On the loop of uvloop and on one processor, so that what the bench takes is not the system's."""
+    import uvloop
+
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {processor})
+    try:
+        result: dict[str, Any] = uvloop.run(work)
+        return result
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+async def _measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    started = time.monotonic()
+    wanted = frozenset(options.only or _ALL)
+    scale, sizes, turns = _sizes(options)
+    spare = Spare(0.0 if options.quick else _SPARE_SECONDS)
+
+    def tell(what: str) -> None:
+        console.print(f"[{time.monotonic() - started:5.0f} s] {what}", markup=False)
+
+    result: dict[str, Any] = {"when": time.strftime("%Y-%m-%d %H:%M:%S"), "quick": options.quick}
+    if wanted & set(PARTS):
+        result["rounds"] = await alternate(wanted, scale, spare, tell)
+    if "history" in wanted:
+        result["history"] = await history(sizes, spare, tell)
+    if "chats" in wanted:
+        result["chats"] = await chats(sizes, spare, tell)
+    if "prefix" in wanted:
+        result["prefix"] = await prefix(turns, tell)
+    result["seconds"] = time.monotonic() - started
+    return result
+
+
+def _sizes(options: argparse.Namespace) -> tuple[Scale, Sizes, int]:
+    scale = Scale(rounds=1, seconds=2.0, idle_seconds=2.0, warm_answers=500) if options.quick else Scale()
+    sizes = Sizes(chats=20_000, alternations=2, answers=160, chats_seconds=2.0) if options.quick else Sizes()
+    if options.rounds or options.seconds:
+        scale = Scale(
+            options.rounds or scale.rounds, options.seconds or scale.seconds, scale.idle_seconds, scale.warm_answers
+        )
+    return scale, sizes, 200
+
+
+if __name__ == "__main__":
+    sys.exit(main())

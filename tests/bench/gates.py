@@ -1,0 +1,134 @@
+"""The gates: what the service owes beside a plain relay, and whether it does."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from statistics import median
+from typing import Any, Final
+
+from tests.bench.window import FULL
+
+Rounds = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """One promise: ``value`` must be at least or at most ``limit``. ``note`` says from what it was made."""
+
+    name: str
+    value: float
+    limit: float
+    at_least: bool
+    note: str = ""
+    aim: float | None = None
+
+    @property
+    def passed(self) -> bool:
+        return self.value >= self.limit if self.at_least else self.value <= self.limit
+
+    @property
+    def verdict(self) -> str:
+        if not self.passed:
+            away = abs(self.value - self.limit) / self.limit if self.limit else 0.0
+            return f"MISSED by {away:.0%}"
+        if self.aim is not None and self.value < self.aim:
+            return f"pass (aim {self.aim:g})"
+        return "pass"
+
+
+def gates_of(result: dict[str, Any]) -> list[Gate]:
+    """All gates that the figures allow to judge."""
+    rounds: Rounds = result.get("rounds", [])
+    found = [*_throughput(rounds), *_latency(rounds), *_memory(rounds)]
+    for label, name, most in (("history", "full", 1.20), ("chats", "", 1.10)):
+        pair = result.get(label, {}).get(name) if name else result.get(label)
+        if pair:
+            note = f"{pair['few_cpu_ms']} and {pair['many_cpu_ms']} ms CPU{_marks([pair])}"
+            found.append(Gate(_SCALING[label], pair["ratio"], most, at_least=False, note=note))
+    found += _start(rounds)
+    if "prefix" in result:
+        shares = result["prefix"]
+        note = f"{shares['requests']} requests, {shares['tokens']:,} tokens"
+        found.append(Gate("prompt tokens in an unchanged prefix", shares["share"], 0.90, at_least=True, note=note))
+    return found
+
+
+_SCALING: Final = {
+    "history": "cost of a turn, old chat / young chat (window full in both)",
+    "chats": "cost of a message, many chats / 100 chats",
+}
+
+
+def ratio(rounds: Rounds, figure: Callable[[dict[str, Any]], float]) -> float:
+    """The median over the rounds of service / relay."""
+    return median(figure(pair["service"]) / figure(pair["relay"]) for pair in rounds)
+
+
+def middle(rounds: Rounds, name: str, figure: Callable[[dict[str, Any]], float]) -> float:
+    """The median over the rounds of one system's figure."""
+    return median(figure(pair[name]) for pair in rounds)
+
+
+def _both(rounds: Rounds, figure: Callable[[dict[str, Any]], float], unit: str) -> str:
+    relay, service = (middle(rounds, name, figure) for name in ("relay", "service"))
+    return f"{service:,.1f} and {relay:,.1f} {unit}"
+
+
+def _throughput(rounds: Rounds) -> Iterator[Gate]:
+    for label, name in (("one_chunk", "1 chunk"), ("twenty_chunks", "20 chunks")):
+        if not rounds or label not in rounds[0]["service"]:
+            continue
+
+        def figure(system: dict[str, Any], label: str = label) -> float:
+            return float(system[label]["answers_per_cpu_second"])
+
+        note = _both(rounds, figure, "a CPU second") + _marks([pair[side][label] for pair in rounds for side in pair])
+        yield Gate(f"answers per core, {name}", ratio(rounds, figure), 1.5, at_least=True, note=note, aim=3.0)
+
+
+def _latency(rounds: Rounds) -> Iterator[Gate]:
+    if not rounds or "half_load" not in rounds[0]["service"]:
+        return
+    for name, label, percent in (
+        ("added latency p50, paced answers", "paced", "p50"),
+        ("added latency p50, half load", "half_load", "p50"),
+        ("added latency p99, half load", "half_load", "p99"),
+    ):
+
+        def figure(system: dict[str, Any], label: str = label, percent: str = percent) -> float:
+            return float(system[label]["added_ms"][percent])
+
+        note = _both(rounds, figure, "ms") + _marks([pair[side][label] for pair in rounds for side in pair])
+        yield Gate(name, ratio(rounds, figure), 2.0, at_least=False, note=note)
+
+
+def _memory(rounds: Rounds) -> Iterator[Gate]:
+    if not rounds or "memory" not in rounds[0]["service"]:
+        return
+
+    def figure(system: dict[str, Any]) -> float:
+        return float(system["memory"]["process"])
+
+    store = middle(rounds, "service", lambda system: float(system["memory"]["store"]))
+    note = f"{_both(rounds, figure, 'MiB')}; its store {store:.1f} MiB"
+    yield Gate("memory of the process after the warm-up", ratio(rounds, figure), 1.2, at_least=False, note=note)
+
+
+def _start(rounds: Rounds) -> Iterator[Gate]:
+    if rounds and rounds[0]["service"].get("ready") is not None:
+        polls, answers = (
+            _both(rounds, lambda system, name=name: float(system[name]), "s") for name in ("first_poll", "first_answer")
+        )
+        value = middle(rounds, "service", lambda system: float(system["ready"]))
+        yield Gate("seconds until ready", value, 3.0, at_least=False, note=f"first poll {polls}; first answer {answers}")
+
+
+def _marks(windows: list[dict[str, Any]]) -> str:
+    """What a reader must know of the runs behind a figure."""
+    marks = []
+    if any(window.get("disturbed") for window in windows):
+        marks.append("disturbed by other processes")
+    if any(window.get("bench_share", 0) > FULL for window in windows):
+        marks.append("limited by the bench's own core")
+    if lost := sum(window.get("lost", 0) for window in windows):
+        marks.append(f"{lost} unanswered")
+    return f" ({'; '.join(marks)})" if marks else ""

@@ -1,0 +1,106 @@
+"""The figures as tables for a terminal."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench.gates import Gate, Rounds, middle
+
+Figure = Callable[[dict[str, Any]], float]
+
+
+def show(console: Console, result: dict[str, Any], gates: list[Gate]) -> None:
+    """Everything that was measured, then the gates."""
+    if result.get("rounds"):
+        console.print(_beside(result["rounds"]))
+    if any(name in result for name in ("history", "chats", "prefix")):
+        console.print(_scaling(result))
+    console.print(_verdicts(gates))
+    missed = [gate for gate in gates if not gate.passed]
+    console.print(f"{len(gates) - len(missed)} of {len(gates)} gates passed, in {result['seconds']:.0f} s.")
+
+
+def _verdicts(gates: list[Gate]) -> Table:
+    table = Table("gate", "value", "limit", "verdict", "made of (service and relay)", title="Gates")
+    for gate in gates:
+        limit = f"{'≥' if gate.at_least else '≤'} {gate.limit:g}"
+        style = "green" if gate.passed else "red"
+        table.add_row(gate.name, f"{gate.value:.2f}", limit, f"[{style}]{gate.verdict}[/{style}]", gate.note)
+    return table
+
+
+def _beside(rounds: Rounds) -> Table:
+    table = Table("medians", "relay", "service", "service / relay", title=f"Side by side, {len(rounds)} rounds")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for label, unit, figure in _rows(rounds[0]["service"]):
+        relay, service = (middle(rounds, name, figure) for name in ("relay", "service"))
+        shown = f"{service / relay:.2f}" if relay else "–"
+        table.add_row(label, f"{relay:,.2f} {unit}", f"{service:,.2f} {unit}", shown)
+    return table
+
+
+def _rows(measured: dict[str, Any]) -> list[tuple[str, str, Figure]]:
+    rows: list[tuple[str, str, Figure]] = []
+    for label, name in _WINDOWS.items():
+        if label in measured:
+            rows += _window_rows(label, name)
+    for label, name in _ADDED.items():
+        if label in measured:
+            rows += [(f"{name}: added {p}", "ms", _at(label, "added_ms", p)) for p in ("p50", "p95", "p99")]
+            rows.append((f"{name}: answers", "/s", _at(label, "answers_per_second")))
+            rows.append((f"{name}: CPU an answer", "ms", _at(label, "cpu_ms_per_answer")))
+    for label, name in (("memory", "memory after the warm-up"), ("memory_after", "memory at the end")):
+        if label in measured:
+            rows.append((name, "MiB", _at(label, "process")))
+            rows.append((f"{name}: store", "MiB", _at(label, "store")))
+    rows += [(name, "s", _at(label)) for label, name in (("first_poll", "first poll"), ("first_answer", "first answer"))]
+    if "idle" in measured:
+        rows.append(("idle", "% CPU", _at("idle", "cpu_percent")))
+    return rows
+
+
+_WINDOWS: Final = {"one_chunk": "1 chunk", "twenty_chunks": "20 chunks"}
+_ADDED: Final = {"half_load": "half load", "paced": "paced, 8 chats"}
+
+
+def _window_rows(label: str, name: str) -> list[tuple[str, str, Figure]]:
+    return [
+        (f"{name}: answers per core", "/CPU s", _at(label, "answers_per_cpu_second")),
+        (f"{name}: answers", "/s", _at(label, "answers_per_second")),
+        (f"{name}: CPU an answer", "ms", _at(label, "cpu_ms_per_answer")),
+        (f"{name}: of it the store", "ms", _at(label, "store_cpu_ms_per_answer")),
+        (f"{name}: drafts an answer", "", _at(label, "calls_per_answer", "sendMessageDraft")),
+        (f"{name}: the bench's own core", "", _at(label, "bench_share")),
+        (f"{name}: others on the system's core", "", _at(label, "others_share")),
+    ]
+
+
+def _at(*path: str) -> Figure:
+    def figure(system: dict[str, Any]) -> float:
+        value: Any = system
+        for name in path:
+            value = value.get(name, 0.0)
+        return float(value)
+
+    return figure
+
+
+def _scaling(result: dict[str, Any]) -> Table:
+    table = Table("service alone", "few", "many", "many / few", "and", title="As time goes by")
+    for label, name in (("full", "history, window full in both"), ("default", "history, default window (information)")):
+        if pair := result.get("history", {}).get(label):
+            table.add_row(name, *_costs(pair), f"added {pair['few_added_ms']:.1f} and {pair['many_added_ms']:.1f} ms")
+    if pair := result.get("chats"):
+        stores = " and ".join(f"{mib:,.0f}" for mib in pair["store_mib"].values())
+        more = f"ready with many in {pair['ready_with_many']:.1f} s, stores {stores} MiB"
+        table.add_row("chats", *_costs(pair), more)
+    if shares := result.get("prefix"):
+        table.add_row("prefix", "", "", "", f"{shares['share']:.1%} of {shares['tokens']:,} prompt tokens unchanged")
+    return table
+
+
+def _costs(pair: dict[str, Any]) -> tuple[str, str, str]:
+    return f"{pair['few_cpu_ms']:.2f} ms CPU", f"{pair['many_cpu_ms']:.2f} ms CPU", f"{pair['ratio']:.2f}"
