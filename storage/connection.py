@@ -338,6 +338,9 @@ def _troubles(facts: Mapping[str, Any]) -> list[Problem]:
         found.append(Problem("The store cannot write its append-only file.", "Free disk space on the server."))
     if _text(facts.get("rdb_last_bgsave_status")) == "err":
         found.append(Problem("The store's last snapshot failed.", "Look into the server's log and free disk space."))
+    if "min_slaves_good_slaves" in facts:  # told only while `min-replicas-to-write` is set, as by our own guard
+        cure = "Free disk space, or remove min-replicas-to-write from the server's settings."
+        found.append(Problem("The store may refuse writes for now (min-replicas-to-write).", cure))
     if _number(facts, "loading"):
         found.append(Problem("The store is still loading its data.", "Wait until it is ready."))
     return found

@@ -46,7 +46,8 @@ CREATE INDEX IF NOT EXISTS data_key_owner ON data_key (owner);
 # A row is a slot of fixed size that is never deleted, only overwritten where it lies and used again. Deleting would let
 # SQLite move rows between pages, and it leaves stale copies of moved rows there, whatever `secure_delete` says.
 _FREE = """
-UPDATE data_key SET id = randomblob(16), owner = zeroblob(16), name = randomblob(16), wrapped = zeroblob(length(wrapped))
+UPDATE data_key
+SET id = randomblob(16), owner = zeroblob(16), name = randomblob(16), wrapped = zeroblob(length(wrapped))
 """
 _FREE_OWNER = f"{_FREE} WHERE owner = ?"
 _FREE_NAME = f"{_FREE} WHERE name = ?"

