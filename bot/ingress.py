@@ -78,14 +78,13 @@ class Ingress:
 
     def _chat_of(self, update: Any) -> int | None:
         """The chat an update belongs to; None (and a line in the log) when there is none to answer in."""
-        kind = "none"
-        if isinstance(update, dict) and isinstance(update.get("update_id"), int):
-            kind = next((name for name in update if name != "update_id"), "none")
+        kind = _kind(update)
+        if kind in ALLOWED_UPDATES and isinstance(update.get("update_id"), int):
             chat_id = _chat_in(update.get(kind))
-            if chat_id is not None and kind in ALLOWED_UPDATES:
+            if chat_id is not None:
                 return chat_id
         self._metrics.updates.labels("skipped").inc()
-        _log.info("update.skipped", type=str(kind)[:40])
+        _log.info("update.skipped", type=kind)
         return None
 
     async def _accept_chat(self, chat_id: int, updates: list[dict[str, Any]]) -> None:
@@ -94,10 +93,19 @@ class Ingress:
 
         async def one_after_the_other() -> None:
             for update in updates:
-                answer = await self._store(chat_id, update["update_id"], received_ms, orjson.dumps(update))
+                answer = await self._accept_one(chat_id, update, received_ms)
                 self._metrics.updates.labels(answer).inc()
 
         await asyncio.gather(one_after_the_other(), self._marks.learn(chat_id, *ids))
+
+    async def _accept_one(self, chat_id: int, update: dict[str, Any], received_ms: int) -> str:
+        try:
+            content = orjson.dumps(update)
+        except TypeError:
+            # Nested deeper than any real update: only this one is dropped, not what comes behind it.
+            _log.warning("update.unreadable", type=_kind(update))
+            return "skipped"
+        return await self._store(chat_id, update["update_id"], received_ms, content)
 
     async def _store(self, chat_id: int, update_id: int, received_ms: int, content: bytes) -> str:
         epoch = self._epochs.get(chat_id, 0)
@@ -257,8 +265,17 @@ def clean_update(value: Any) -> Any:
     try:
         orjson.dumps(value)
     except TypeError:
-        return _cleaned(value)
+        try:
+            return _cleaned(value)
+        except RecursionError:
+            return None
     return value
+
+
+def _kind(update: Any) -> str:
+    """The type of an update, which is the name of its content; "none" for what is no update."""
+    names = update if isinstance(update, dict) else ()
+    return next((str(name)[:40] for name in names if name != "update_id"), "none")
 
 
 def _cleaned(value: Any) -> Any:

@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from bot.sandbox import ChatApiServer, ChatBehaviour, TelegramServer
+from redis.exceptions import RedisError
+
 from storage.embedded import running_server
 from storage.errors import StorageError
 from tests.crash.crowd import GROUP, SUPERGROUP, Crowd
@@ -293,7 +295,7 @@ class Round:
                     if not work and self._crowd.all_answered():
                         await self._judge(book)
                         return
-            except (StorageError, LookupError):
+            except (StorageError, RedisError, OSError, LookupError):
                 continue
         async with self._ledger() as book:
             await self._judge(book)
@@ -345,7 +347,9 @@ async def campaign(faults: int, seed: int, *, at_once: int = 2, say: bool = True
                 faults_so_far, bad = whole.faults.total(), "" if report.clean else "  NOT CLEAN"
                 print(f"{faults_so_far:6} faults, {whole.verdict.questions} messages; {topology} {round_seed} took {report.seconds:.0f} s{bad}", flush=True)
 
-        await asyncio.gather(*(one(*plan) for plan in plans))
+        async with asyncio.TaskGroup() as group:
+            for plan in plans:
+                group.create_task(one(*plan))
     return whole
 
 

@@ -43,11 +43,12 @@ class Ledger:
         for chat_id in chats:
             pipeline.hexists(self.keys.of(chat_id).chat, "entry")
         busy = sum(await pipeline.execute())
-        for number in range(PARTITIONS):
-            pipeline.zcard(self.keys.partition("sweeps", number))
-        sweeps = sum(await pipeline.execute())
-        trash = int(await self.client.zcard(self.keys.trash))
-        return {name: number for name, number in {"busy": busy, "sweeps": sweeps, "trash": trash}.items() if number}
+        for name in ("sweeps", "trash"):
+            for number in range(PARTITIONS):
+                pipeline.zcard(self.keys.partition(name, number))
+        waiting = await pipeline.execute()
+        found = {"busy": busy, "sweeps": sum(waiting[:PARTITIONS]), "trash": sum(waiting[PARTITIONS:])}
+        return {name: number for name, number in found.items() if number}
 
 
 @asynccontextmanager
