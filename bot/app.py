@@ -176,6 +176,7 @@ async def _serve(stack: AsyncExitStack, parts: _Parts, roles: frozenset[str], st
     if "web" in roles:
         await stack.enter_async_context(_web(parts, troubles, closing))
     await stack.enter_async_context(_owned(_sample(parts), "sample"))
+    await stack.enter_async_context(_owned(parts.marks.keep(), "marks"))
     tasks: list[asyncio.Task[None]] = []
     if "worker" in roles:
         tasks.append(await stack.enter_async_context(_owned(_work(parts, working), "worker")))

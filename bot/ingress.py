@@ -89,14 +89,10 @@ class Ingress:
 
     async def _accept_chat(self, chat_id: int, updates: list[dict[str, Any]]) -> None:
         received_ms = int(time.time() * 1000)
-        ids = [mid for update in updates if (mid := _message_id(update)) is not None]
-
-        async def one_after_the_other() -> None:
-            for update in updates:
-                answer = await self._accept_one(chat_id, update, received_ms)
-                self._metrics.updates.labels(answer).inc()
-
-        await asyncio.gather(one_after_the_other(), self._marks.learn(chat_id, *ids))
+        self._marks.note(chat_id, *(mid for update in updates if (mid := _message_id(update)) is not None))
+        for update in updates:
+            answer = await self._accept_one(chat_id, update, received_ms)
+            self._metrics.updates.labels(answer).inc()
 
     async def _accept_one(self, chat_id: int, update: dict[str, Any], received_ms: int) -> str:
         try:

@@ -165,6 +165,7 @@ class Journal:
         first: int | None = None,
         marker: bool = False,
         fate: Fate = Fate.SAID,
+        blocked_ms: int | None = None,
     ) -> bool:
         """Ends the turn and hands the chat on; registers ``message_id`` for ``piece`` first. False: that message lost
         against another copy and must be deleted (the turn itself is finished all the same)."""
@@ -185,6 +186,7 @@ class Journal:
                 "1" if marker else "0",
                 fate.value,
                 self._sweeps,
+                "" if blocked_ms is None else blocked_ms,
             ],
         )
         lost = reply[1] == b"loser"

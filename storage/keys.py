@@ -18,7 +18,7 @@ own:C      zset    the last message ids we own in the chat                regist
 tomb:C     zset    message ids that lost against another copy             register, finish
 dead:C     hash    sealed updates set aside, by update id                 (plain HSET)
 turns:C:…  hash    sealed turns of one conversation, by number            finish, correct
-ids:C      zset    known message ids of a supergroup                      (plain ZADD)
+ids:C      zset    known message ids of a supergroup, the last of them    (plain ZADD)
 ids        zset    known message ids of all private chats and groups      (plain ZADD)
 leader     string  who polls Telegram                                     lead
 =========  ======  =====================================================  =========================================

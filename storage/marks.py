@@ -6,11 +6,15 @@ These keys stand outside the partitions: hints, never the reason why an answer c
 import asyncio
 from typing import Final
 
+from storage.errors import StorageError
 from storage.keys import Keys
 from storage.scripts import Store
 
 _KNOWN_KEPT: Final = 50_000
 _SEARCHED: Final = 50_000
+_TRIMMED_EVERY: Final = 5_000
+_FLUSH_SECONDS: Final = 0.2
+_SEQUENCES_REMEMBERED: Final = 10_000
 
 
 class Marks:
@@ -20,6 +24,7 @@ class Marks:
         self._store = store
         self._keys = keys
         self._highest: dict[str, int] = {}
+        self._noted: dict[str, list[int]] = {}
         self._since_trim = 0
 
     async def highest(self, chat_id: int) -> int:
@@ -31,26 +36,41 @@ class Marks:
             highest = self._highest[key] = int(last[0]) if last else 0
         return highest
 
-    async def learn(self, chat_id: int, *message_ids: int) -> None:
-        """Records ids that are known to be somebody's."""
+    def note(self, chat_id: int, *message_ids: int) -> None:
+        """Remembers ids that are known to be somebody's, for the next ``flush``."""
         if not message_ids:
             return
         key = self._keys.of(chat_id).ids
         self._highest[key] = max(self._highest.get(key, 0), *message_ids)
-        if len(self._highest) > 10_000:
+        if len(self._highest) > _SEQUENCES_REMEMBERED:
             self._highest.pop(next(iter(self._highest)))
-        pairs = [value for message_id in message_ids for value in (message_id, message_id)]
-        await self._store.call("ZADD", key, *pairs)
-        self._since_trim += 1
-        if self._since_trim >= 1000:
+        self._noted.setdefault(key, []).extend(message_ids)
+
+    async def flush(self) -> None:
+        """Writes down what was noted. What a death loses here costs later searches some calls, and nothing else."""
+        noted, self._noted = self._noted, {}
+        for key, message_ids in noted.items():
+            await self._store.call("ZADD", key, *(value for number in message_ids for value in (number, number)))
+            self._since_trim += len(message_ids)
+        if self._since_trim >= _TRIMMED_EVERY:
             self._since_trim = 0
-            await self._store.call("ZREMRANGEBYRANK", key, 0, -_KNOWN_KEPT - 1)
+            await self._store.call("ZREMRANGEBYRANK", self._keys.ids, 0, -_KNOWN_KEPT - 1)
+
+    async def keep(self) -> None:
+        """Flushes again and again, until cancelled."""
+        while True:
+            try:
+                await self.flush()
+            except StorageError:
+                self._noted.clear()
+            await asyncio.sleep(_FLUSH_SECONDS)
 
     async def unknown_above(self, chat_id: int, above: int, slack: int) -> list[int]:
         """Ids above a mark that nobody is known to own, up to the highest known one plus ``slack``, lowest first.
 
         What the chat's own turns own is left out by its own record: the marks are written after it, and may be missing.
         """
+        await self.flush()
         keys = self._keys.of(chat_id)
         replies = await asyncio.gather(
             *(self._store.call("ZRANGEBYSCORE", key, f"({above}", "+inf") for key in (keys.ids, keys.own))

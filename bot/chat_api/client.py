@@ -1,13 +1,15 @@
 """Asks the chat API for an answer, streamed, and turns every failure into one of ours.
 
 httpx over the aiohttp transport: it costs about half the CPU per chunk of httpx's own, and cancelling a request before
-its headers arrive does not leak a place in the pool (measured).
+its headers arrive leaks no place in the pool (measured). Requests go to the transport directly: redirects, cookies
+and authentication flows have no part in this, and passing them by saves a tenth of a turn.
 """
 
 import asyncio
 import random
 import time
 from collections.abc import Callable
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -66,9 +68,10 @@ class ChatApi:
         ca_file: Path | None = None,
         limits: Limits | None = None,
     ) -> None:
-        self._url = f"{url.rstrip('/')}/chat/completions"
+        self._url = httpx.URL(f"{url.rstrip('/')}/chat/completions")
         self._model = model
-        self._headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        self._headers = {"Host": self._url.netloc.decode("ascii")}
+        self._headers |= {"Content-Type": "application/json", "Accept": "text/event-stream"}
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
         self._options = {"max_tokens": max_output_tokens}
@@ -76,18 +79,16 @@ class ChatApi:
         self._proxy = proxy
         self._verify: Any = str(ca_file) if ca_file else True
         self._limits = limits or Limits()
-        self._client: httpx.AsyncClient | None = None
+        self._transport: AiohttpTransport | None = None
 
     async def __aenter__(self) -> Self:
-        transport = AiohttpTransport(
+        self._transport = AiohttpTransport(
             verify=httpx.create_ssl_context(verify=self._verify, trust_env=False),
             trust_env=False,
             proxy=httpx.Proxy(self._proxy) if self._proxy else None,
             limits=httpx.Limits(max_connections=2000, keepalive_expiry=60),
             client=self._session,
         )
-        timeout = httpx.Timeout(connect=self._limits.connect, read=self._limits.gap, write=10.0, pool=5.0)
-        self._client = httpx.AsyncClient(transport=transport, timeout=timeout, trust_env=False)
         return self
 
     def _session(self) -> aiohttp.ClientSession:
@@ -99,9 +100,9 @@ class ChatApi:
         await self.aclose()
 
     async def aclose(self) -> None:
-        if self._client is not None:
-            client, self._client = self._client, None
-            await client.aclose()
+        if self._transport is not None:
+            transport, self._transport = self._transport, None
+            await transport.aclose()
 
     async def ask(self, messages: list[dict[str, str]], show: Callable[[str], None]) -> Answer:
         """The whole answer; ``show`` gets the text so far as it grows. Raises ChatApiError after its own retries.
@@ -126,13 +127,22 @@ class ChatApi:
             await asyncio.sleep(pause)
         raise ChatApiUnavailableError
 
-    async def _try(self, content: bytes, show: Callable[[str], None]) -> Answer:
-        if self._client is None:
+    async def _request(self, content: bytes) -> httpx.Response:
+        if self._transport is None:
             raise ChatApiUnavailableError("the client is closed")
+        timeout = {"connect": self._limits.connect, "read": self._limits.gap, "write": 10.0, "pool": None}
+        request = httpx.Request(
+            "POST", self._url, headers=self._headers, content=content, extensions={"timeout": timeout}
+        )
+        response = await self._transport.handle_async_request(request)
+        response.request = request
+        return response
+
+    async def _try(self, content: bytes, show: Callable[[str], None]) -> Answer:
         started = time.monotonic()
         answer = Answer()
         try:
-            async with self._client.stream("POST", self._url, content=content, headers=self._headers) as response:
+            async with aclosing(await self._request(content)) as response:
                 if response.status_code != 200:
                     raise _failure(response.status_code, response.headers, await response.aread())
                 async for delta in completions.deltas(response, answer):

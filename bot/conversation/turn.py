@@ -72,7 +72,8 @@ class _Batch:
     questions: list[Question] = field(default_factory=list)
     notice: Notice | None = None
     marker: bool = False
-    presence: bool | None = None
+    fate: Fate = Fate.SAID
+    blocked_ms: int = 0
 
     @property
     def topic(self) -> int:
@@ -101,14 +102,15 @@ class _Batch:
             return intent.topic == self.topic
         return isinstance(intent, Nothing) or (isinstance(intent, Correction) and self._place(intent) is not None)
 
-    def add(self, intent: Intent) -> None:
+    def add(self, intent: Intent, item: Mail) -> None:
         self.take += 1
         if isinstance(intent, Question):
             self.questions.append(intent)
         elif isinstance(intent, Notice):
             self.notice = intent
         elif isinstance(intent, Presence):
-            self.presence = intent.blocked
+            self.fate = Fate.BLOCKED if intent.blocked else Fate.RETURNED
+            self.blocked_ms = item.received_ms if intent.blocked else 0
 
     def replace(self, correction: Correction, units: int) -> bool:
         """An edit replaces a question that is not asked yet."""
@@ -183,8 +185,8 @@ class Turns:
         elif batch.notice is not None:
             await self._tell(state, batch, batch.notice.text)
         else:
-            fate = {None: Fate.SAID, True: Fate.BLOCKED, False: Fate.RETURNED}[batch.presence]
-            await self._journal.finish(state, take=batch.take, marker=batch.marker, fate=fate)
+            since = batch.blocked_ms or None
+            await self._journal.finish(state, take=batch.take, marker=batch.marker, fate=batch.fate, blocked_ms=since)
 
     # ---- what the mailbox holds
     async def _gather(self, state: ChatState) -> _Batch:
@@ -208,7 +210,7 @@ class Turns:
         return False
 
     async def _batch(self, state: ChatState, mail: list[Mail]) -> _Batch:
-        batch = _Batch()
+        batch = _Batch(blocked_ms=state.blocked_ms)
         for item in mail:
             try:
                 intent = await self._intent(state, item)
@@ -216,6 +218,8 @@ class Turns:
                 if batch.take:
                     break
                 raise
+            if item.received_ms < batch.blocked_ms and not isinstance(intent, Presence):
+                intent = Nothing("blocked")  # written before the customer blocked the bot: nothing can be sent
             if not batch.fits(intent):
                 break
             await self._join(state, batch, item, intent)
@@ -228,7 +232,7 @@ class Turns:
             await self._lane.sweep(state, item.above)
         if isinstance(intent, Correction) and not batch.replace(intent, utf16_units(intent.text)):
             await self._window.correct(state, intent)
-        batch.add(intent)
+        batch.add(intent, item)
 
     async def _intent(self, state: ChatState, item: Mail) -> Intent:
         if item.kind == "over":
@@ -242,13 +246,10 @@ class Turns:
             _log.warning("mail.unreadable", update=item.update_id)
             return Nothing("unreadable")
         try:
-            intent = await self._dispatch(orjson.loads(content))
+            return await self._dispatch(orjson.loads(content))
         except Exception as error:
             _log.exception("handler.failed", update=item.update_id)
             raise HandlerFailedError(item) from error
-        if state.blocked_ms > item.received_ms and not isinstance(intent, Presence):
-            return Nothing("blocked")
-        return intent
 
     # ---- what is said
     async def _answer(self, state: ChatState, batch: _Batch) -> None:
@@ -302,10 +303,11 @@ class Turns:
             first=first,
             reply_to=batch.newest if state.ready.chat_id < 0 else 0,
             above=batch.newest,
+            fate=batch.fate,
         )
         fate = await self._lane.say(state, say)
         self._done(kind, fate, batch.started)
-        if kind == "answer" and fate is Fate.SAID:
+        if kind == "answer" and fate in {Fate.SAID, Fate.RETURNED}:
             self._window.grown(state, topic, seq, first, record)
 
     async def _resume(self, state: ChatState, opened: OpenTurn) -> None:
@@ -327,7 +329,8 @@ class Turns:
         self._done(opened.kind, fate, time.monotonic())
 
     def _done(self, kind: str, fate: Fate, started: float) -> None:
-        self._metrics.turns.labels(kind if fate is Fate.SAID else fate.name.lower()).inc()
+        said = fate in {Fate.SAID, Fate.RETURNED}
+        self._metrics.turns.labels(kind if said else fate.name.lower()).inc()
         self._metrics.answer.observe(time.monotonic() - started)
 
     def _preview(self, state: ChatState, topic: int) -> Preview:

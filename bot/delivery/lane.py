@@ -62,6 +62,7 @@ class Say:
     first: int | None = None
     reply_to: int = 0
     above: int = 0
+    fate: Fate = Fate.SAID
 
 
 class Lane:
@@ -89,7 +90,7 @@ class Lane:
         """Sends what is not sent yet and finishes the turn; ``opened`` is what an earlier worker left of it."""
         known = dict(opened.message_ids) if opened else {}
         last = len(say.pieces) - 1
-        fate = Fate.SAID
+        fate = say.fate
         message_id = None
         try:
             for number in range(len(say.pieces)):
@@ -155,7 +156,7 @@ class Lane:
         if not owned:
             await self._lose(state, message_id)
             raise StaleFenceError
-        await self._marks.learn(state.ready.chat_id, message_id)
+        self._marks.note(state.ready.chat_id, message_id)
 
     async def _lose(self, state: ChatState, message_id: int) -> None:
         """Deletes our own message: another copy of it won."""

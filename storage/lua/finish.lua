@@ -2,7 +2,8 @@
 -- With a message id it registers that first, whatever the fence (see register.lua): one call on the normal path.
 -- KEYS: chat mail ready own tomb turns stats sweeps trash
 -- ARGV: fence, turn ('' when nothing was said), entry, chat id, piece, message id or '', take, start of the context or '',
---   marker ('1': the cap's marker was among the items), what of the chat ('1': it blocked us, '0': it is back, 'x': this turn cannot be delivered, ''), times of sweeps in ms, separated by blanks
+--   marker ('1': the cap's marker was among the items), what of the chat ('1': it blocked us, '0': it is back, 'x': this turn cannot be delivered, ''), times of sweeps in ms, separated by blanks,
+--   since when it is blocked in ms ('': now)
 -- Returns {'ok' | 'fence' | 'open', 'owner' | 'loser' | ''}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -51,7 +52,7 @@ end
 redis.call('HDEL', KEYS[1], unpack(gone))
 redis.call('HSET', KEYS[1], 'done', ARGV[1])
 if ARGV[9] == '1' then redis.call('HDEL', KEYS[1], 'over') end
-if ARGV[10] == '1' then redis.call('HSET', KEYS[1], 'blocked', now) elseif ARGV[10] == '0' then redis.call('HDEL', KEYS[1], 'blocked') end
+if ARGV[10] == '1' then redis.call('HSET', KEYS[1], 'blocked', ARGV[12] ~= '' and ARGV[12] or now) elseif ARGV[10] == '0' then redis.call('HDEL', KEYS[1], 'blocked') end
 if tonumber(ARGV[7]) > 0 then
   redis.call('LTRIM', KEYS[2], ARGV[7], -1)
   redis.call('HINCRBY', KEYS[7], 'depth', -ARGV[7])

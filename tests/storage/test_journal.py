@@ -230,8 +230,8 @@ async def test_claims_are_counted_until_a_turn_is_finished(house: House) -> None
 
 async def test_only_unclaimed_ids_are_candidates(house: House) -> None:
     """Rule 10: ids above the mark that nobody is known to own, up to the highest known one and some more."""
-    await house.marks.learn(CHAT, 10, 12, 13)
-    await house.marks.learn(555, 15)
+    house.marks.note(CHAT, 10, 12, 13)
+    house.marks.note(555, 15)
     assert await house.marks.unknown_above(CHAT, 10, 2) == [11, 14, 16, 17]
     assert await house.marks.highest(CHAT) == 15
     fresh = Marks(house.store, house.keys)
