@@ -204,7 +204,8 @@ class Poller:
             try:
                 await self._ingress.accept(updates)
             except (StorageError, OverloadedError) as error:
-                _log.warning("ingress.waiting", reason=type(error).__name__)
+                if pause < 0.1:
+                    _log.warning("ingress.waiting", reason=type(error).__name__)
                 self.trouble = type(error).__name__
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 1.0)

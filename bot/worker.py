@@ -74,6 +74,7 @@ class Worker:
     async def _claim_for_ever(self) -> None:
         if self._alone:
             await self._insist(lambda: self._take_over(0))
+        pause = 0.0
         while True:
             await self._room.wait()
             try:
@@ -81,9 +82,12 @@ class Worker:
                 count = max(1, free // PARTITIONS)
                 for ready in await self._inbox.claim(self._reader, self._name, count, _BLOCK_MS):
                     self._start(ready)
+                pause = 0.0
             except StorageError as error:
-                _log.warning("claim.failed", error=type(error).__name__)
-                await asyncio.sleep(0.2)
+                if not pause:
+                    _log.warning("claim.failed", error=type(error).__name__)
+                pause = min(max(pause * 2, 0.1), 2.0)
+                await asyncio.sleep(pause)
 
     def _start(self, ready: Ready) -> None:
         task = asyncio.create_task(self._work(ready))
@@ -116,11 +120,15 @@ class Worker:
 
     # ---- timers
     async def _every(self, seconds: float, step: Callable[[], Awaitable[object]]) -> None:
+        failing = False
         while True:
             try:
                 await step()
+                failing = False
             except StorageError as error:
-                _log.warning("timer.failed", step=getattr(step, "__name__", ""), error=type(error).__name__)
+                if not failing:
+                    _log.warning("timer.failed", step=getattr(step, "__name__", ""), error=type(error).__name__)
+                failing = True
             await asyncio.sleep(seconds)
 
     async def _renew(self) -> None:

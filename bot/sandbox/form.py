@@ -43,9 +43,7 @@ class Params:
             return ""
         if isinstance(value, str):
             return value
-        if isinstance(value, bool):
-            return "true" if value else "false"
-        return value if isinstance(value, str) else orjson.dumps(value).decode()
+        return orjson.dumps(value).decode()
 
     def number(self, name: str, default: int = 0) -> int:
         return as_number(self.values.get(name), default)
@@ -97,8 +95,12 @@ def read_params(query: bytes, content_type: str, body: bytes) -> Params:
 def _read_json(body: bytes) -> dict[str, Any]:
     try:
         given = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise BadBodyError("Bad Request: can't parse request parameters JSON object") from error
+    except orjson.JSONDecodeError:
+        # orjson takes no lone surrogates; whoever reads the text refuses them in the server's words.
+        try:
+            given = json.loads(body)
+        except ValueError as error:
+            raise BadBodyError("Bad Request: can't parse request parameters JSON object") from error
     if not isinstance(given, dict):
         raise BadBodyError("Bad Request: request parameters JSON object expected")
     return given

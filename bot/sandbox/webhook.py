@@ -78,8 +78,7 @@ class Pusher:
             retry_after = await self._try(kept)
             if retry_after is None:
                 break
-            doubled = min(self._first_delay * 2**failures, LONGEST_DELAY_SECONDS) if failures else 0.0
-            await asyncio.sleep(retry_after or doubled)
+            await asyncio.sleep(retry_after or delay_seconds(failures, self._first_delay))
             failures += 1
         self._account.updates.drop(kept.update_id)
         self._account.record.commit()
@@ -110,3 +109,8 @@ class Pusher:
     def _failed(self, reason: str) -> float:
         self._account.webhook_error = (int(time.time()), reason)
         return 0.0
+
+
+def delay_seconds(failures: int, first_delay_seconds: float) -> float:
+    """The wait after one more failure: none at first, then twice the first delay, doubling up to a minute."""
+    return min(first_delay_seconds * 2 ** min(failures, 16), LONGEST_DELAY_SECONDS) if failures else 0.0

@@ -130,6 +130,7 @@ def set_webhook(call: MethodCall) -> bool:
     if secret and not _SECRET.fullmatch(secret):
         long = len(secret) > 256  # the limit of the pattern above
         raise BadRequestError("secret token is too long" if long else "secret token contains unallowed characters")
+    # As a server of one's own in local mode: plain HTTP and any port are allowed.
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise BadRequestError("bad webhook: An HTTPS URL must be provided for webhook")
