@@ -26,6 +26,7 @@ NO_ANSWER: Final = (
     "in a few minutes."
 )
 EMPTY_ANSWER: Final = "I could not find an answer to this. Please ask again in other words."
+UNREADABLE: Final = "I could not read your last message because of a fault on our side. Please send it again."
 SET_ASIDE: Final = (
     "Something on our side went wrong with your last message, and it was put aside for our team. You can go on writing."
 )

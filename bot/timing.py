@@ -17,5 +17,5 @@ class Timing:
     trash: float = 2.0
     wake: float = 1.0
     leader: float = 15.0
-    drain: float = 20.0
+    drain: float = 18.0
     poll: float = 25.0

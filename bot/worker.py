@@ -22,7 +22,7 @@ from storage.inbox import Inbox, Ready
 from storage.journal import StaleFenceError
 from storage.keys import PARTITIONS
 
-_HANDOVER_SECONDS: Final = 4.0
+_HANDOVER_SECONDS: Final = 3.0
 _CHATS_AT_ONCE: Final = 256
 _BLOCK_MS: Final = 1000
 _PRUNE_SECONDS: Final = 600.0

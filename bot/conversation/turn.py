@@ -243,8 +243,9 @@ class Turns:
         try:
             content = await self._vault.open_any(item.sealed, mail_bound(chat_id, item.update_id, state.epoch))
         except SealBrokenError:
-            _log.warning("mail.unreadable", update=item.update_id)
-            return Nothing("unreadable")
+            # A forget empties the mailbox, so this is a fault of ours (a keyring older than the store, say): no silence.
+            _log.error("mail.unreadable", update=item.update_id)
+            return Notice(texts.UNREADABLE + texts.contact(self._manner.support_contact))
         try:
             return await self._dispatch(orjson.loads(content))
         except Exception as error:
@@ -262,6 +263,7 @@ class Turns:
             await self._tell(state, batch, texts.TOO_LONG)
             return
         preview = self._preview(state, topic)
+        preview.start()
         try:
             answer = await self._chat_api.ask(context.messages, preview.show)
         except ChatApiError as error:

@@ -49,6 +49,11 @@ class Preview:
         self._done = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
+    def start(self) -> None:
+        """Typing is shown from the start; a draft from the first text on."""
+        if not self._drafts:
+            self.show("")
+
     def show(self, text: str) -> None:
         """The whole text so far; the newest wins."""
         self._text = text
