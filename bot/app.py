@@ -169,7 +169,14 @@ async def _owned(work: Any, name: str) -> AsyncIterator[asyncio.Task[None]]:
 async def _serve(stack: AsyncExitStack, parts: _Parts, roles: frozenset[str], stop: asyncio.Event) -> None:
     settings = parts.settings
     closing = asyncio.Event()
-    poller = Poller(parts.ingress, parts.telegram, parts.marks, parts.metrics, parts.timing)
+    poller = Poller(
+        ingress=parts.ingress,
+        telegram=parts.telegram,
+        marks=parts.marks,
+        metrics=parts.metrics,
+        timing=parts.timing,
+        alone=parts.alone,
+    )
     polls = "ingress" in roles and settings.telegram_mode == "polling"
     working = asyncio.Event()
     troubles = _Troubles(parts, poller if polls else None, working if "worker" in roles else None, closing)

@@ -126,8 +126,17 @@ class Poller:
     """Polls Telegram while it holds the lease."""
 
     def __init__(
-        self, ingress: Ingress, telegram: TelegramClient, marks: Marks, metrics: Metrics, timing: Timing
+        self,
+        *,
+        ingress: Ingress,
+        telegram: TelegramClient,
+        marks: Marks,
+        metrics: Metrics,
+        timing: Timing,
+        alone: bool,
     ) -> None:
+        """``alone``: no other process can poll for this store; whoever holds the lease died with it."""
+        self._alone = alone
         self._ingress = ingress
         self._telegram = telegram
         self._marks = marks
@@ -166,6 +175,9 @@ class Poller:
         while True:
             asked = loop.time()
             try:
+                if self._alone:
+                    await self._marks.depose()
+                    self._alone = False
                 if await self._marks.lead(self._name, int(self._lease * 1000)):
                     self._leads_until = asked + self._lease * 0.9
             except StorageError:

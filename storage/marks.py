@@ -88,6 +88,10 @@ class Marks:
         """Takes a message off the list of those to delete: Telegram confirmed that it is gone."""
         await self._store.call("ZREM", self._keys.of(chat_id).trash, f"{chat_id}:{message_id}")
 
+    async def depose(self) -> None:
+        """Ends whoever leads: for a process that knows itself alone, so that the one who was is dead."""
+        await self._store.call("DEL", self._keys.leader)
+
     async def lead(self, name: str, ttl_ms: int) -> bool:
         """Takes or renews the poller's lease; 0 gives it up."""
         return bool(await self._store.script("lead", [self._keys.leader], [name, ttl_ms]))

@@ -243,7 +243,7 @@ class Turns:
         try:
             content = await self._vault.open_any(item.sealed, mail_bound(chat_id, item.update_id, state.epoch))
         except SealBrokenError:
-            # A forget empties the mailbox, so this is a fault of ours (a keyring older than the store, say): no silence.
+            # A forget empties the mailbox, so this is a fault of ours (a keyring older than the store?): no silence.
             _log.error("mail.unreadable", update=item.update_id)
             return Notice(texts.UNREADABLE + texts.contact(self._manner.support_contact))
         try:
