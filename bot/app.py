@@ -280,9 +280,9 @@ async def _chat_api_url(stack: AsyncExitStack, settings: Settings) -> str:
     """The chat API's address; ``offline`` starts the built-in model on a loopback port of this process."""
     if settings.chat_api_url != OFFLINE:
         return settings.chat_api_url
-    from bot.sandbox import ChatApiServer
+    from bot.sandbox import NATURAL, ChatApiServer
 
-    server = ChatApiServer()
+    server = ChatApiServer(behaviour=NATURAL)
     await server.start()
     stack.push_async_callback(server.aclose)
     return server.url
