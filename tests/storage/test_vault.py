@@ -308,3 +308,24 @@ def test_processes_that_start_at_once_agree(valkey_url: str, short_path: Path, p
     ends = [process.communicate(timeout=60) for process in running]
     assert [process.returncode for process in running] == [0, 0, 0, 0], ends
     assert len({out for out, _ in ends}) == 1
+
+
+def test_machines_that_start_at_once_with_keys_of_their_own_do_not_both_begin(
+    valkey_url: str, short_path: Path, project_root: Path
+) -> None:
+    """The first one's keys stand; the other is refused in words, and made no file that looks like a key."""
+    roots = [short_path / name for name in ("a", "b", "c")]
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", STARTER, valkey_url, str(root)],
+            cwd=project_root,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for root in roots
+    ]
+    ends = [process.communicate(timeout=60) for process in running]
+    assert sorted(process.returncode for process in running) == [0, 1, 1], ends
+    assert sum((root / "secrets").exists() for root in roots) == 1
+    assert all("MasterKeyMissingError" in error for out, error in ends if not out)
