@@ -21,7 +21,7 @@ from bot.errors import SettingsError, TelegramError, TelegramUnauthorizedError
 from bot.ingress import Ingress, Poller, keep_webhook
 from bot.logs import get_logger
 from bot.metrics import Metrics
-from bot.settings import OFFLINE, Settings
+from bot.settings import OFFLINE, WEBHOOK_PATH, Settings
 from bot.timing import Timing
 from storage.connection import StoreTarget, connect
 from storage.embedded import EmbeddedServer
@@ -364,11 +364,11 @@ async def _web(parts: _Parts, troubles: _Troubles, closing: asyncio.Event) -> As
     from handlers.web.service import service_app, webhook_route
 
     settings = parts.settings
-    route = None
+    routes = []
     if settings.telegram_mode == "webhook" and _secret(settings):
-        path = urlsplit(settings.webhook_address).path
-        route = webhook_route(path, parts.ingress, _secret(settings), closing.is_set)
-    app = service_app(metrics=parts.metrics, health=troubles, webhook=route)
+        paths = {WEBHOOK_PATH, urlsplit(settings.webhook_address).path}
+        routes = [webhook_route(path, parts.ingress, _secret(settings), closing.is_set) for path in sorted(paths)]
+    app = service_app(metrics=parts.metrics, health=troubles, webhooks=routes)
     async with serving(app, settings.http_host, settings.http_port):
         yield
 

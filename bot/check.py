@@ -187,7 +187,7 @@ async def _chat_api(settings: Settings) -> list[Finding]:
     try:
         async with asyncio.timeout(LIMIT_SECONDS), client:
             return await _ask_chat_api(client, settings.chat_model)
-    except httpx.TimeoutException:
+    except (httpx.TimeoutException, TimeoutError):
         raise TimeoutError from None
     except (httpx.HTTPError, OSError) as error:
         cure = "Look at the network, CHAT_API_URL, CHAT_API_PROXY and CA_FILE."

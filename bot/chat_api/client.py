@@ -69,13 +69,14 @@ class ChatApi:
         limits: Limits | None = None,
     ) -> None:
         self._url = httpx.URL(f"{url.rstrip('/')}/chat/completions")
-        self._model = model
         self._headers = {"Host": self._url.netloc.decode("ascii")}
         self._headers |= {"Content-Type": "application/json", "Accept": "text/event-stream"}
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
-        self._options = {"max_tokens": max_output_tokens}
-        self._temperature = temperature
+        self._options: dict[str, object] = {"model": model} if model else {}
+        self._options |= {"stream": True, "max_tokens": max_output_tokens}
+        if temperature is not None:
+            self._options["temperature"] = temperature
         self._proxy = proxy
         self._verify: Any = str(ca_file) if ca_file else True
         self._limits = limits or Limits()
@@ -109,10 +110,7 @@ class ChatApi:
 
         Another try starts from nothing: what a preview showed of a failed one is replaced as the next grows.
         """
-        body = {"model": self._model, "messages": messages, "stream": True, **self._options}
-        if self._temperature is not None:
-            body["temperature"] = self._temperature
-        content = orjson.dumps(body)
+        content = orjson.dumps({**self._options, "messages": messages})
         started = time.monotonic()
         for number in range(1, TRIES + 1):
             try:

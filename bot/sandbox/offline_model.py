@@ -16,10 +16,11 @@ QUOTED_QUESTIONS = 3
 _FACT = re.compile(r"\bmy\s+(\w+(?:\s\w+)?)\s+is\s+([^.!?,;\n]{1,60})", re.IGNORECASE)
 _NAME = re.compile(r"\b(?:i am called|call me|my name's)\s+([^.!?,;\n]{1,40})", re.IGNORECASE)
 _ASKED = re.compile(r"\b(?:what(?:'s| is| was)|do you (?:know|remember))\s+my\s+(\w+(?:\s\w+)?)", re.IGNORECASE)
+_CLAUSE = re.compile(r"\s+(?:and|but|so|because|which)\s", re.IGNORECASE)
 _GREETING = re.compile(r"^\W*(?:hi|hello|hey|good (?:morning|evening|day)|/start)\b", re.IGNORECASE)
 _LONG = re.compile(r"\b(?:long|story|essay|poem|details?)\b", re.IGNORECASE)
 
-NOTICE = "*I am the offline model of the sandbox: no language model is running.*"
+NOTICE = "*Written by the offline model: no language model is running.*"
 _TALE = (
     "Once upon a time a message set out for an answer. It was stored before it was read, read before it was "
     "understood, and understood about as well as a program without a language model can manage. On its way it met a "
@@ -53,7 +54,7 @@ def remembered(asked: list[str]) -> dict[str, str]:
     facts: dict[str, str] = {}
     for text in asked:
         for found in _FACT.finditer(text):
-            facts[found.group(1).lower()] = found.group(2).strip()
+            facts[found.group(1).lower()] = _CLAUSE.split(found.group(2))[0].strip()
         for found in _NAME.finditer(text):
             facts["name"] = found.group(1).strip()
     return facts
@@ -61,21 +62,27 @@ def remembered(asked: list[str]) -> dict[str, str]:
 
 def _opening(question: str, facts: dict[str, str]) -> str:
     name = f", {facts['name']}" if "name" in facts else ""
-    wanted = _ASKED.search(question)
-    if wanted:
-        thing = wanted.group(1).lower()
-        known = facts.get(thing) or facts.get(thing.split()[0])
-        return f"You told me that your {thing} is **{known}**." if known else f"You have not told me your {thing} yet."
-    if _GREETING.search(question):
-        return f"Hello{name}! Ask me something, or tell me a thing to remember, such as *my name is …*."
     if not question:
         return f"I received nothing that I could read{name}."
-    return f"Thank you{name}. You asked: “{_short(question)}”."
+    if wanted := _ASKED.search(question):
+        return _recalled(wanted.group(1).lower(), facts)
+    noted = "; ".join(f"your {thing} is **{known}**" for thing, known in remembered([question]).items())
+    if _GREETING.search(question):
+        hint = f"I have noted that {noted}." if noted else "Ask me something, or tell me a thing to remember."
+        return f"Hello{name}! {hint}"
+    if noted:
+        return f"Thank you{name}, I have noted that {noted}."
+    return f"You wrote: “{_short(question)}”"
+
+
+def _recalled(thing: str, facts: dict[str, str]) -> str:
+    known = facts.get(thing) or facts.get(thing.split()[0])
+    return f"You told me that your {thing} is **{known}**." if known else f"You have not told me your {thing} yet."
 
 
 def _continuity(earlier: list[str]) -> str:
     if not earlier:
-        return "This is the first message of yours that I was given in this conversation."
+        return "This is the first message of our conversation."
     last = [f"- {_short(text)}" for text in earlier[-QUOTED_QUESTIONS:]]
     return "\n".join([f"This is message **{len(earlier) + 1}** of our conversation. Before it you wrote:", *last])
 

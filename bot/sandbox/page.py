@@ -37,8 +37,11 @@ MAX_WAITING = 2000
 QUIET_SECONDS = 20.0
 #: How long the answer to a pressed button is shown.
 NOTICE_SECONDS = 4.0
+#: The page asks again so soon after its stream has broken.
+RETRY_MILLISECONDS = 1000
 FIRST_CUSTOMER = 1001
-NAMES = ("Alex", "Bianca", "Chen", "Dana", "Emre", "Farah", "Goran", "Hana", "Imani", "Jonas", "Keiko", "Lucia")
+#: Telegram's apps cut a longer text into messages of so many UTF-16 units.
+MESSAGE_UNITS = 4096
 
 #: What the page can send that is no text; the bytes only have to be there.
 _PIXEL = bytes.fromhex(
@@ -144,8 +147,8 @@ def _put(reader: asyncio.Queue[bytes], event: bytes) -> None:
 
 # --- acts -------------------------------------------------------------------------------------------------
 def _write(server: Customers, given: dict[str, Any]) -> dict[str, Any]:
-    text = _text(given)
-    return {"message_id": server.customer_writes(int(given["chat_id"]), text)}
+    chat_id = int(given["chat_id"])
+    return {"message_id": [server.customer_writes(chat_id, piece) for piece in pieces(_text(given))][-1]}
 
 
 def _edit(server: Customers, given: dict[str, Any]) -> dict[str, Any]:
@@ -191,12 +194,33 @@ _ACTS: dict[str, Callable[[Customers, dict[str, Any]], dict[str, Any]]] = {
 }  # fmt: skip
 
 
+def pieces(text: str) -> list[str]:
+    """The messages that Telegram's apps make of a pasted text; no character is cut in two, blank ones are left out."""
+    units = text.encode("utf-16-le", "surrogatepass")
+    cuts, begin = list[str](), 0
+    while begin < len(units):
+        end = begin + 2 * MESSAGE_UNITS
+        if end < len(units) and 0xDC <= units[end + 1] <= 0xDF:
+            end -= 2  # the second half of a pair goes with its first
+        cuts.append(units[begin:end].decode("utf-16-le", "surrogatepass"))
+        begin = end
+    return [cut for cut in cuts if cut.strip()]
+
+
+def customer_name(number: int) -> str:
+    """Customer A for 0, then B … Z, AA, AB …: nobody's name."""
+    letters = ""
+    while number >= 0:
+        letters = chr(ord("A") + number % 26) + letters
+        number = number // 26 - 1
+    return f"Customer {letters}"
+
+
 def add_customer(server: Customers) -> int:
-    """A new person with a name of their own and an empty chat; returns the chat's id."""
+    """A new person with a letter of their own and an empty chat; returns the chat's id."""
     world = server.account().world
     chat_id = max((chat_id + 1 for chat_id in world.chats if chat_id >= FIRST_CUSTOMER), default=FIRST_CUSTOMER)
-    turn, place = divmod(chat_id - FIRST_CUSTOMER, len(NAMES))
-    server.add_customer(chat_id, first_name=NAMES[place] + (f" {turn + 1}" if turn else ""))
+    server.add_customer(chat_id, first_name=customer_name(chat_id - FIRST_CUSTOMER))
     server.add_chat(chat_id)
     return chat_id
 
@@ -215,7 +239,7 @@ def _state(account: Account) -> bytes:
         for chat in world.chats.values()
     ]
     bot = {"name": account.me["first_name"], "username": account.me["username"]}
-    return _pack("state", {"bot": bot, "chats": chats})
+    return b"retry: %d\n" % RETRY_MILLISECONDS + _pack("state", {"bot": bot, "chats": chats})
 
 
 def _newest(chat: Chat) -> list[SeenMessage]:

@@ -1,7 +1,7 @@
 """The HTTP face that needs no sign-in: Telegram's webhook, health, figures."""
 
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -21,7 +21,7 @@ _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosni
 
 
 def service_app(
-    *, metrics: Metrics, health: Callable[[], Awaitable[dict[str, str]]], webhook: Route | None = None
+    *, metrics: Metrics, health: Callable[[], Awaitable[dict[str, str]]], webhooks: Sequence[Route] = ()
 ) -> Starlette:
     """``health`` gives the troubles of this process by part; none means ready."""
 
@@ -38,7 +38,7 @@ def service_app(
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST, headers=_HEADERS)
 
     routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", figures)]
-    return Starlette(routes=[*routes, webhook] if webhook else routes)
+    return Starlette(routes=[*routes, *webhooks])
 
 
 def webhook_route(path: str, ingress: Ingress, secret: str, closing: Callable[[], bool]) -> Route:

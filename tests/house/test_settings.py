@@ -118,7 +118,7 @@ def test_keyring_lies_beside_the_master_key(monkeypatch: pytest.MonkeyPatch) -> 
         ("TELEGRAM_PROXY", "socks5://hunter2@proxy", "is not an http or https address"),
         ("TELEGRAM_MODE", "hunter2", "write polling or webhook"),
         ("WEBHOOK_URL", "hunter2", "is not an http or https address"),
-        ("WEBHOOK_SECRET", "hunter2", "wrong length"),
+        ("WEBHOOK_SECRET", "hunter 2", "characters"),
         ("WEBHOOK_SECRET", "hunter2 hunter2", "characters that Telegram does not allow"),
         ("GROUP_ANSWERS", "hunter2", "write all or addressed"),
         ("CHAT_API_URL", "ftp://hunter2", "is not an http or https address"),
