@@ -314,4 +314,5 @@ def _chat_in(content: Any) -> int | None:
 def _message_id(update: dict[str, Any]) -> int | None:
     message = update.get("message")
     message_id = message.get("message_id") if isinstance(message, dict) else None
-    return message_id if isinstance(message_id, int) else None
+    # Telegram's ids fit 32 bits: a larger one is no id, and believing it would spoil the mark of the highest.
+    return message_id if isinstance(message_id, int) and 0 < message_id < 2**31 else None

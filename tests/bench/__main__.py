@@ -4,12 +4,12 @@ Exit code 0 when all gates were passed, 1 when one was missed, 2 when nothing co
 """
 
 import argparse
-import asyncio
 import json
 import os
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +24,7 @@ from tests.bench.window import Spare
 
 _ALL: Final = (*PARTS, "history", "chats", "prefix")
 _SPARE_SECONDS: Final = 45.0
+_WARM_PER_SECOND: Final = 200
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -97,10 +98,11 @@ async def _measure(options: argparse.Namespace, console: Console) -> dict[str, A
 def _sizes(options: argparse.Namespace) -> tuple[Scale, Sizes, int]:
     scale = Scale(rounds=1, seconds=2.0, idle_seconds=2.0, warm_answers=500) if options.quick else Scale()
     sizes = Sizes(chats=20_000, alternations=2, answers=160, chats_seconds=2.0) if options.quick else Sizes()
-    if options.rounds or options.seconds:
-        scale = Scale(
-            options.rounds or scale.rounds, options.seconds or scale.seconds, scale.idle_seconds, scale.warm_answers
-        )
+    if options.rounds:
+        scale = replace(scale, rounds=options.rounds)
+    if options.seconds:
+        warm = min(scale.warm_answers, int(_WARM_PER_SECOND * options.seconds))
+        scale = replace(scale, seconds=options.seconds, warm_answers=warm)
     return scale, sizes, 200
 
 

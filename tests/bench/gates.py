@@ -114,12 +114,15 @@ def _memory(rounds: Rounds) -> Iterator[Gate]:
 
 
 def _start(rounds: Rounds) -> Iterator[Gate]:
-    if rounds and rounds[0]["service"].get("ready") is not None:
-        polls, answers = (
-            _both(rounds, lambda system, name=name: float(system[name]), "s") for name in ("first_poll", "first_answer")
-        )
-        value = middle(rounds, "service", lambda system: float(system["ready"]))
-        yield Gate("seconds until ready", value, 3.0, at_least=False, note=f"first poll {polls}; first answer {answers}")
+    if not rounds:
+        return
+    polls = _both(rounds, lambda system: float(system["start"]["first_poll"]), "s")
+    answers = _both(rounds, lambda system: float(system["start"]["first_answer"]), "s")
+    cpu = middle(rounds, "service", lambda system: float(system["start"]["cpu"]))
+    others = middle(rounds, "service", lambda system: float(system["start"]["others_share"]))
+    value = middle(rounds, "service", lambda system: float(system["start"]["ready"]))
+    note = f"first poll {polls}; first answer {answers}; {cpu:.1f} s of CPU, others had {others:.0%} of the core"
+    yield Gate("seconds until ready", value, 3.0, at_least=False, note=note)
 
 
 def _marks(windows: list[dict[str, Any]]) -> str:
@@ -127,8 +130,8 @@ def _marks(windows: list[dict[str, Any]]) -> str:
     marks = []
     if any(window.get("disturbed") for window in windows):
         marks.append("disturbed by other processes")
-    if any(window.get("bench_share", 0) > FULL for window in windows):
-        marks.append("limited by the bench's own core")
+    if any(window.get("bench_core_busy", 0) > FULL for window in windows):
+        marks.append("the bench's own core was full")
     if lost := sum(window.get("lost", 0) for window in windows):
         marks.append(f"{lost} unanswered")
     return f" ({'; '.join(marks)})" if marks else ""

@@ -56,7 +56,11 @@ class Child:
     def check(self) -> None:
         """Raises BenchError when the process has ended."""
         if self._process.poll() is not None:
-            raise BenchError(f"it ended with {self._process.returncode}: {self.log.read_text(errors='replace')[-1500:]}")
+            raise BenchError(f"it ended with {self._process.returncode}: {self.said()}")
+
+    def said(self) -> str:
+        """The end of its output."""
+        return self.log.read_text(errors="replace")[-1500:]
 
     def cpu_seconds(self) -> float:
         """User and system time of the whole tree so far; resolution better than a millisecond."""
@@ -86,7 +90,7 @@ class Child:
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGTERM)
             deadline = time.monotonic() + _END_SECONDS
-            while self._process.poll() is None and time.monotonic() < deadline:
+            while self._process.poll() is None and time.monotonic() < deadline:  # noqa: ASYNC110 (nobody tells us)
                 await asyncio.sleep(0.02)
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)

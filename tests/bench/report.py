@@ -56,7 +56,8 @@ def _rows(measured: dict[str, Any]) -> list[tuple[str, str, Figure]]:
         if label in measured:
             rows.append((name, "MiB", _at(label, "process")))
             rows.append((f"{name}: store", "MiB", _at(label, "store")))
-    rows += [(name, "s", _at(label)) for label, name in (("first_poll", "first poll"), ("first_answer", "first answer"))]
+    for label, name in (("first_poll", "first poll"), ("first_answer", "first answer"), ("cpu", "CPU until then")):
+        rows.append((name, "s", _at("start", label)))
     if "idle" in measured:
         rows.append(("idle", "% CPU", _at("idle", "cpu_percent")))
     return rows
@@ -73,7 +74,8 @@ def _window_rows(label: str, name: str) -> list[tuple[str, str, Figure]]:
         (f"{name}: CPU an answer", "ms", _at(label, "cpu_ms_per_answer")),
         (f"{name}: of it the store", "ms", _at(label, "store_cpu_ms_per_answer")),
         (f"{name}: drafts an answer", "", _at(label, "calls_per_answer", "sendMessageDraft")),
-        (f"{name}: the bench's own core", "", _at(label, "bench_share")),
+        (f"{name}: the bench's share of its core", "", _at(label, "bench_share")),
+        (f"{name}: that core in use by all", "", _at(label, "bench_core_busy")),
         (f"{name}: others on the system's core", "", _at(label, "others_share")),
     ]
 

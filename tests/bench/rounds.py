@@ -28,7 +28,9 @@ class Scale:
     warm_answers: int = 1000
 
 
-async def alternate(wanted: frozenset[str], scale: Scale, spare: Spare, tell: Callable[[str], None]) -> list[dict[str, Any]]:
+async def alternate(
+    wanted: frozenset[str], scale: Scale, spare: Spare, tell: Callable[[str], None]
+) -> list[dict[str, Any]]:
     """One entry per round: the figures of ``relay`` and of ``service``, measured one after the other."""
     rounds: list[dict[str, Any]] = []
     for number in range(scale.rounds):
@@ -37,7 +39,7 @@ async def alternate(wanted: frozenset[str], scale: Scale, spare: Spare, tell: Ca
         for name in _ORDER:
             tell(f"round {number + 1}/{scale.rounds}: {name}")
             async with folder() as state, running(name, state) as system:
-                pair[name] = await _figures(system, wanted, scale, spare, rate, number)
+                pair[name] = await _figures(system, wanted, scale, spare, rate=rate, number=number)
             rate = rate or pair[name].get("half_rate", 0.0)
         rounds.append(pair)
     return rounds
@@ -47,9 +49,9 @@ _ORDER: Final[tuple[Name, Name]] = ("relay", "service")  # the relay's maximum s
 
 
 async def _figures(
-    system: Running, wanted: frozenset[str], scale: Scale, spare: Spare, rate: float, number: int
+    system: Running, wanted: frozenset[str], scale: Scale, spare: Spare, *, rate: float, number: int
 ) -> dict[str, Any]:
-    found: dict[str, Any] = {"first_poll": system.first_poll, "first_answer": system.first_answer, "ready": system.ready}
+    found: dict[str, Any] = {"start": system.start}
     chats = cycle(system.stage.new_chats(CHATS))
     if wanted & {"throughput", "latency", "memory"}:
         warm = Load(system.stage)
@@ -64,14 +66,14 @@ async def _figures(
         found["memory_after"] = system.child.memory_mib()
     if "latency" in wanted:
         found["half_rate"] = rate or max(_LEAST_RATE, found["one_chunk"]["answers_per_second"] / 2)
-        found |= await _latency(system, chats, scale, spare, found["half_rate"], number)
+        found |= await _latency(system, chats, scale, spare, rate=found["half_rate"], number=number)
     if "idle" in wanted:
         found["idle"] = await _idle(system, scale.idle_seconds)
     return found
 
 
 async def _latency(
-    system: Running, chats: Iterator[int], scale: Scale, spare: Spare, rate: float, number: int
+    system: Running, chats: Iterator[int], scale: Scale, spare: Spare, *, rate: float, number: int
 ) -> dict[str, Any]:
     system.stage.chat_api.behaviour = WHOLE
     half = await measured(system, spare, lambda load: load.open(chats, rate, scale.seconds + 1, seed=number))

@@ -13,6 +13,7 @@ from typing import Any, Final
 from bot.conversation.tokens import count_tokens
 from bot.sandbox import ChatBehaviour
 from bot.sandbox.chat_api import ChatRequest
+from tests.bench.process import BenchError
 from tests.bench.rounds import IN_FLIGHT
 from tests.bench.seeding import LAST_MESSAGE_ID, Past, seed
 from tests.bench.stage import Load
@@ -52,9 +53,7 @@ async def history(sizes: Sizes, spare: Spare, tell: Callable[[str], None]) -> di
         past += [Past(chat, _FEW_TURNS, budget) for chat in chain(*young)]
         async with folder() as state:
             await seed(state, past)
-            async with running(
-                "service", state, last_message_id=LAST_MESSAGE_ID, CONTEXT_TOKENS=str(budget)
-            ) as system:
+            async with running("service", state, last_message_id=LAST_MESSAGE_ID, CONTEXT_TOKENS=str(budget)) as system:
                 found[label] = await _ages(system, sizes, spare, old, young)
     return found
 
@@ -63,9 +62,7 @@ def _starts(alternations: int) -> Iterator[int]:
     return (_FIRST_SEEDED + _GROUP * (1 + number) for number in range(alternations))
 
 
-async def _ages(
-    system: Running, sizes: Sizes, spare: Spare, old: list[int], young: list[list[int]]
-) -> dict[str, Any]:
+async def _ages(system: Running, sizes: Sizes, spare: Spare, old: list[int], young: list[list[int]]) -> dict[str, Any]:
     runs: dict[str, list[dict[str, Any]]] = {"young": [], "old": []}
     for group in young:
         for name, chats in (("young", group), ("old", old)):
@@ -91,7 +88,10 @@ def _answers(answers: int) -> Callable[[Load, Iterator[int]], Awaitable[None]]:
 
 
 def _pair(few: list[dict[str, Any]], many: list[dict[str, Any]]) -> dict[str, Any]:
-    """Medians of both sides, and of their ratio within each alternation."""
+    """Medians of both sides, and of their ratio within each alternation. Raises BenchError where the history that was
+    seeded did not reach the model: prompt, question and a turn are four messages."""
+    if min(side["messages_told"] for side in (*few, *many)) < 4:
+        raise BenchError("the seeded history was not told to the model")
     cpu = [(a["cpu_ms_per_answer"], b["cpu_ms_per_answer"]) for a, b in zip(few, many, strict=True)]
     return {
         "few_cpu_ms": round(median(a for a, _ in cpu), 3),
@@ -101,7 +101,7 @@ def _pair(few: list[dict[str, Any]], many: list[dict[str, Any]]) -> dict[str, An
         "many_added_ms": median(b["added_ms"]["p50"] for b in many),
         "lost": sum(side["lost"] for side in (*few, *many)),
         "disturbed": any(side["disturbed"] for side in (*few, *many)),
-        "bench_share": max(side["bench_share"] for side in (*few, *many)),
+        "bench_core_busy": max(side["bench_core_busy"] for side in (*few, *many)),
         "runs": {"few": few, "many": many},
     }
 
@@ -127,7 +127,7 @@ async def chats(sizes: Sizes, spare: Spare, tell: Callable[[str], None]) -> dict
                 runs[number].append(await measured(system, spare, _for_seconds(draws[number], sizes.chats_seconds)))
         many = systems[sizes.chats]
         store = {str(number): round(system.child.memory_mib()["store"], 1) for number, system in systems.items()}
-        return {**_pair(runs[_FEW], runs[sizes.chats]), "ready_with_many": many.ready, "store_mib": store}
+        return {**_pair(runs[_FEW], runs[sizes.chats]), "ready_with_many": many.start["ready"], "store_mib": store}
 
 
 _CHATS_BUDGET: Final = 500
@@ -178,7 +178,7 @@ async def prefix(turns: int, tell: Callable[[str], None]) -> dict[str, Any]:
     """Share of the prompt's tokens that a provider could take from its cache over one long conversation."""
     tell(f"prefix: a conversation of {turns} turns")
     seen = _Prefixes([])
-    words = "order parcel invoice address courier refund voucher size colour warranty".split()
+    words = ["order", "parcel", "invoice", "address", "courier", "refund", "voucher", "size", "colour", "warranty"]
     drawn = random.Random(1)
 
     def text(length: int) -> str:
@@ -191,4 +191,5 @@ async def prefix(turns: int, tell: Callable[[str], None]) -> dict[str, Any]:
         lost = 0
         for question in (text(60) for _ in repeat(None, turns)):
             lost += not await system.stage.answered(system.stage.ask(chat, question))
-    return {"requests": seen.requests, "tokens": seen.total, "share": round(seen.unchanged / max(seen.total, 1), 4), "lost": lost}
+    share = seen.unchanged / max(seen.total, 1)
+    return {"requests": seen.requests, "tokens": seen.total, "share": round(share, 4), "lost": lost}

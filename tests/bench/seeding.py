@@ -91,7 +91,8 @@ async def _commands(keys: Keys, window: Window, chat: Past) -> list[list[Any]]:
     for at in range(1, chat.turns + 1, _TURNS_AT_ONCE):
         turns.append(["HSET", of_chat.turns(0, 0)])
         for number in range(at, min(at + _TURNS_AT_ONCE, chat.turns + 1)):
-            record = Record((Asked(base + 2 * number, question_of(chat.chat_id), 1_700_000_000),), ANSWER, model="bench")
+            asked = Asked(base + 2 * number, question_of(chat.chat_id), 1_700_000_000)
+            record = Record((asked,), ANSWER, model="bench")
             sealed, header = await window.sealed(state, 0, number, record)
             turns[-1] += [number, f"{header}|{base + 2 * number + 1}\n".encode() + sealed]
     own: list[Any] = ["ZADD", of_chat.own]

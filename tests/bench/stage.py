@@ -21,7 +21,8 @@ FIRST_CHAT: Final = 100_000
 PATIENCE_SECONDS: Final = 20.0
 
 ANSWER: Final = (
-    "**Yes**, your order can still be changed until it leaves the house: open `Orders`, choose *Change*, confirm the address."
+    "**Yes**, your order can still be changed until it leaves the house: "
+    "open `Orders`, choose *Change*, confirm the address."
 )
 """Twenty words, with the kind of markup that models write, so that formatting is paid for."""
 
@@ -48,6 +49,7 @@ class Question:
     done: asyncio.Future[None] = field(repr=False)
     api_from: float | None = None
     api_until: float | None = None
+    api_messages: int = 0
     answered: float | None = None
 
     @property
@@ -101,7 +103,8 @@ class Stage:
 
     def calls_made(self) -> dict[str, int]:
         """Successful calls by method so far, polls aside."""
-        return {method: n for (method, status), n in self.telegram.counts.items() if status == 200 and method != "getUpdates"}
+        counts = self.telegram.counts.items()
+        return {method: n for (method, status), n in counts if status == 200 and method != "getUpdates"}
 
     def _called(self, call: Call) -> None:
         if call.method != "sendMessage" or call.status != 200 or call.chat_id is None:
@@ -116,6 +119,7 @@ class Stage:
         question = self._current.get(int(text[1 : text.index(" ")])) if isinstance(text, str) else None
         if question is not None and request.status == 200:
             question.api_from, question.api_until = request.t, request.t_end
+            question.api_messages = len(request.messages)
         if self.on_request is not None:
             self.on_request(request)
 

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Final, Literal
 
 from bot.settings import SUPPORT_PROMPT
-from tests.bench.process import BenchError, Child, processors
-from tests.bench.stage import TOKEN, Stage
+from tests.bench.process import BenchError, Child, busy_seconds, processors
+from tests.bench.stage import TOKEN, Question, Stage
 
 Name = Literal["relay", "service"]
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -27,20 +27,18 @@ _START_SECONDS: Final = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A system that polls. Seconds from the start of its process; ``ready``: /readyz said so (the service only)."""
+    """A system that answers. ``start``: seconds from the start of its process, and the CPU seconds it took."""
 
     name: Name
     child: Child
     stage: Stage
-    first_poll: float
-    first_answer: float
-    ready: float | None
+    start: dict[str, float]
 
 
 @asynccontextmanager
 async def folder() -> AsyncIterator[Path]:
     """An empty folder on disk for a system's state, removed at the end."""
-    path = Path(tempfile.mkdtemp(prefix="bench-")).resolve()
+    path = await asyncio.to_thread(lambda: Path(tempfile.mkdtemp(prefix="bench-")).resolve())
     try:
         yield path
     finally:
@@ -58,12 +56,7 @@ async def running(name: Name, state: Path, *, last_message_id: int = 0, **settin
             [sys.executable, *_ARGUMENTS[name]], _environment(stage, state, port, settings), state, processors()[1]
         )
         try:
-            watch = asyncio.create_task(_polled(stage, child))
-            ready = await _ready(child, port) if name == "service" else None
-            first_poll = await watch
-            if not await stage.answered(waiting) or waiting.answered is None:
-                raise BenchError(f"the {name} did not answer: {child.log.read_text(errors='replace')[-1500:]}")
-            yield Running(name, child, stage, first_poll, waiting.answered - child.started, ready)
+            yield Running(name, child, stage, await _start(name, child, stage, port, waiting))
         finally:
             await child.end()
 
@@ -88,6 +81,21 @@ def _environment(stage: Stage, state: Path, port: int, settings: dict[str, str])
         "HTTP_PORT": str(port),
         **settings,
     }
+
+
+async def _start(name: Name, child: Child, stage: Stage, port: int, waiting: Question) -> dict[str, float]:
+    busy = busy_seconds(processors()[1])
+    start = {}
+    if name == "service":
+        start["first_poll"], start["ready"] = await asyncio.gather(_polled(stage, child), _ready(child, port))
+    else:
+        start["first_poll"] = await _polled(stage, child)
+    if not await stage.answered(waiting) or waiting.answered is None:
+        raise BenchError(f"the {name} did not answer: {child.said()}")
+    start["first_answer"] = waiting.answered - child.started
+    start["cpu"] = child.cpu_seconds()
+    start["others_share"] = max(0.0, busy_seconds(processors()[1]) - busy - start["cpu"]) / start["first_answer"]
+    return start
 
 
 async def _polled(stage: Stage, child: Child) -> float:
@@ -117,7 +125,7 @@ async def _ready(child: Child, port: int) -> float:
 def _check_start(child: Child) -> None:
     child.check()
     if time.monotonic() - child.started > _START_SECONDS:
-        raise BenchError(f"it was not ready in {_START_SECONDS:.0f} s: {child.log.read_text(errors='replace')[-1500:]}")
+        raise BenchError(f"it was not ready in {_START_SECONDS:.0f} s: {child.said()}")
 
 
 def _free_port() -> int:

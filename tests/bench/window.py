@@ -8,6 +8,7 @@ spare, measured again.
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any, Final
 
 from tests.bench.process import busy_seconds, processors
@@ -18,7 +19,7 @@ DISTURBED: Final = 0.10
 """Share of the system's processor that others may take."""
 
 FULL: Final = 0.95
-"""Share of its own processor above which the bench itself may be the limit."""
+"""Share of the bench's processor in use, by whomever, above which the bench itself may be the limit."""
 
 
 @dataclass(slots=True)
@@ -46,7 +47,7 @@ class Meter:
         self._system = system
         self._at = time.monotonic()
         self._own = time.process_time()
-        self._busy = busy_seconds(processors()[1])
+        self._busy = [busy_seconds(processor) for processor in processors()]
         self._cpu = system.child.cpu_by_part()
         self._calls = system.stage.calls_made()
 
@@ -57,8 +58,8 @@ class Meter:
         spent = {part: cpu[part] - self._cpu[part] for part in cpu}
         total = sum(spent.values())
         own = time.process_time() - self._own
-        bench, system = processors()
-        others = busy_seconds(system) - self._busy - total - (own if bench == system else 0.0)
+        busy = [now - then for now, then in zip(map(busy_seconds, processors()), self._busy, strict=True)]
+        others = busy[1] - total - (own if len(set(processors())) == 1 else 0.0)
         calls = {name: n - self._calls.get(name, 0) for name, n in self._system.stage.calls_made().items()}
         each = max(answers, 1)
         return {
@@ -70,6 +71,7 @@ class Meter:
             "store_cpu_ms_per_answer": round(1000 * spent["store"] / each, 3),
             "cpu_share": round(total / wall, 3),
             "bench_share": round(own / wall, 3),
+            "bench_core_busy": round(busy[0] / wall, 3),
             "others_share": round(max(0.0, others / wall), 3),
             "calls_per_answer": {name: round(n / each, 2) for name, n in sorted(calls.items()) if n},
         }
@@ -94,6 +96,7 @@ async def _once(system: Running, run: Callable[[Load], Awaitable[None]]) -> Wind
     figures = meter.figures(load.answers)
     added = load.added_ms()
     figures["lost"] = load.lost
+    figures["messages_told"] = round(fmean(question.api_messages for question in load.questions), 1)
     figures["added_ms"] = {f"p{percent}": round(percentile(added, percent), 2) for percent in (50, 95, 99)}
     figures["disturbed"] = figures["others_share"] > DISTURBED
     return Window(figures)

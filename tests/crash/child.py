@@ -2,8 +2,8 @@
 
 Importing the service takes two seconds, so one process (the zygote) imports everything once and forks a child on each
 order; event loop, sockets and signal handlers are made in the fork. Orders come as JSON lines on stdin, events (born,
-stopped, ended) leave as JSON lines on stdout. A *tripwire* ``when:point:nth:action`` sits around every call to the store,
-to Telegram and to the chat API: it lets the process kill or stop itself there. The product has no hook for this.
+stopped, ended) leave as JSON lines on stdout. A *tripwire* ``when:point:nth:action`` sits around every call to the
+store, to Telegram and to the chat API: it lets the process kill or stop itself there. The product has no hook for this.
 
 when    ``before`` the call, ``after`` its reply, or ``write`` (Telegram: permitted, the body not yet written)
 point   a Lua script's name, a store command in capitals, a Bot API method, or ``ask``
@@ -25,8 +25,9 @@ from typing import Any, Final
 
 import uvloop
 
+# The four that a worker loads when it starts: here they are loaded once, before the fork.
 import bot.conversation.turn
-import bot.worker
+import bot.worker  # noqa: F401
 import handlers.telegram.customer
 import handlers.telegram.dispatch  # noqa: F401
 from bot.app import run
@@ -38,6 +39,8 @@ from bot.timing import Timing
 from storage.errors import StorageError
 from storage.scripts import Store
 from tests.crash.mutations import mutate
+
+Method = Callable[..., Awaitable[Any]]
 
 REFUSED: Final = 2
 """The exit code of a child that found no store when it started; the real command line has the same."""
@@ -76,7 +79,7 @@ class Tripwires:
             if (trip.when, trip.point) == (when, point) and trip.nth == self._seen[when, point]:
                 os.kill(os.getpid(), _ACTIONS[trip.action])
 
-    def around(self, original: Callable[..., Awaitable[Any]], name: Callable[..., str]) -> Callable[..., Awaitable[Any]]:
+    def around(self, original: Method, name: Callable[..., str]) -> Method:
         """The method with a wire before the call and one after its reply; "" as a name leaves a call alone."""
 
         async def tripped(this: object, *args: Any, **kwargs: Any) -> Any:
@@ -90,7 +93,7 @@ class Tripwires:
 
         return tripped
 
-    def around_write(self, original: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    def around_write(self, original: Method) -> Method:
         """A Telegram call with a wire between the last check and the write of its body."""
 
         async def tripped(this: object, method: str, parameters: dict[str, Any], **kwargs: Any) -> Any:
@@ -108,7 +111,7 @@ class Tripwires:
 
     def install(self) -> None:
         """Around the four ways out of the service."""
-        wrapped: list[tuple[type, str, Callable[..., Awaitable[Any]]]] = [
+        wrapped: list[tuple[type, str, Method]] = [
             (Store, "script", self.around(Store.script, lambda name, *_: str(name))),
             (Store, "call", self.around(Store.call, lambda command, *_: "" if command == "EVALSHA" else str(command))),
             (
@@ -141,7 +144,9 @@ def live(order: Order) -> int:
     configure("info", "json", settings.secret_values())
     mutate(order.mutations)
     Tripwires([Trip.parse(text) for text in order.trips]).install()
-    times = {name: tuple(value) if isinstance(value, list) else value for name, value in order.timing.items()}
+    times: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in order.timing.items()
+    }
     return uvloop.run(run(settings, frozenset(order.roles), Timing(**times)))
 
 

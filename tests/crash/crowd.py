@@ -88,7 +88,7 @@ class Crowd:
                 return False
             if not message.from_bot:
                 continue
-            made = self._model.pieces.get(message.text or "")
+            made = self._model.pieces.get((message.text or "").strip())
             if made is None or last.marker in made[0].markers:
                 return True
         return False

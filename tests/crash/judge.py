@@ -5,7 +5,6 @@ messages, a sentence that no answer could be had, a notice to a sticker) and ask
 messages, each exactly once, in order. Then it holds the stored turns against the same answers.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Final, Literal
@@ -60,7 +59,11 @@ class Outcome:
 
 @dataclass(slots=True)
 class Verdict:
-    """Counts of violations, and of what was healed. ``longest``: seconds a second copy stood beside the first."""
+    """Counts of violations, and of what was healed.
+
+    ``healed``: second copies that were removed, ``longest``: seconds one of them stood beside the first; ``vanished``:
+    words that were removed while nothing else said the same.
+    """
 
     questions: int = 0
     answers: int = 0
@@ -75,6 +78,7 @@ class Verdict:
     asides: int = 0
     healed: int = 0
     longest: float = 0.0
+    vanished: int = 0
     rewritten: int = 0
     notes: list[str] = field(default_factory=list)
 
@@ -93,7 +97,10 @@ class Verdict:
             setattr(self, part.name, max(mine, theirs) if part.name == "longest" else mine + theirs)
 
 
-VIOLATIONS: Final = ("lost", "double", "inversions", "strays", "broken", "history", "ghosts", "asides")
+Left = tuple[int, tuple[Item, ...], tuple[Outcome, ...]]
+"""After some items and outcomes were read: how many fit nowhere, and which."""
+
+VIOLATIONS: Final = ("lost", "double", "inversions", "strays", "broken", "history", "ghosts", "asides", "vanished")
 _SENTENCES: Final = (
     (texts.NO_ANSWER, "error"),
     (texts.ONLY_TEXT, "notice"),
@@ -124,9 +131,12 @@ def _outcomes(view: View, model: Model, verdict: Verdict) -> list[Outcome]:
         if not message.from_bot or message.deleted:
             continue
         verdict.rewritten += message.edits > 0
-        text = message.text or ""
+        text = (message.text or "").strip()
         if text in model.pieces:
-            _add_piece(view, found, message, *model.pieces[text], verdict)
+            fault = _add_piece(found, message, *model.pieces[text])
+            if fault is not None:
+                setattr(verdict, fault, getattr(verdict, fault) + 1)
+                verdict.note(view, f"{fault}: message {message.message_id}, {text[:40]!r}")
         elif (kind := _sentence(text)) is not None:
             found.append(Outcome(kind, [message.message_id]))
         else:
@@ -135,7 +145,8 @@ def _outcomes(view: View, model: Model, verdict: Verdict) -> list[Outcome]:
     for outcome in found:
         if outcome.made is not None and len(outcome.message_ids) < len(outcome.made.pieces):
             verdict.broken += 1
-            verdict.note(view, f"{outcome.made.tag} has {len(outcome.message_ids)} of {len(outcome.made.pieces)} pieces")
+            shown, whole = len(outcome.message_ids), len(outcome.made.pieces)
+            verdict.note(view, f"{outcome.made.tag} has {shown} of {whole} pieces")
     return found
 
 
@@ -146,91 +157,106 @@ def _sentence(text: str) -> Literal["error", "notice", "aside"] | None:
     return None
 
 
-def _add_piece(
-    view: View, found: list[Outcome], message: SeenMessage, made: Made, number: int, verdict: Verdict
-) -> None:
+def _add_piece(found: list[Outcome], message: SeenMessage, made: Made, number: int) -> str | None:
+    """Adds a message to the outcome it belongs to; the violation it is, where it belongs nowhere."""
     if number == 0:
         found.append(Outcome("answer", [message.message_id], made))
-        return
+        return None
     last = found[-1] if found else None
     if last is not None and last.made is made and len(last.message_ids) == number:
         last.message_ids.append(message.message_id)
-    elif any(outcome.made is made and len(outcome.message_ids) > number for outcome in found):
-        verdict.double += 1
-        verdict.note(view, f"piece {number} of {made.tag} stands twice")
-    else:
-        verdict.broken += 1
-        verdict.note(view, f"piece {number} of {made.tag} stands out of place")
+        return None
+    again = any(outcome.made is made and len(outcome.message_ids) > number for outcome in found)
+    return "double" if again else "broken"
 
 
 # ---- coverage
 def _cover(view: View, outcomes: Sequence[Outcome], verdict: Verdict) -> None:
+    """Counts what is left when outcomes and items are laid side by side as well as their order allows."""
     verdict.answers += sum(outcome.kind == "answer" for outcome in outcomes)
     verdict.errors += sum(outcome.kind == "error" for outcome in outcomes)
     asides = sum(outcome.kind == "aside" for outcome in outcomes)
-    verdict.asides += asides
-    if not _fit(view.items, outcomes):
-        _blame(view, outcomes, verdict)
+    if asides:
+        verdict.asides += asides
+        verdict.note(view, f"{asides} turns were set aside")
+    missed, extra = _aligned(view.items, outcomes)
+    left = list(missed)
+    for outcome in extra:
+        owed = [item for item in left if _could_cover(outcome, item)]
+        if owed:
+            verdict.inversions += 1
+            verdict.note(view, f"{_named(outcome)} stands in the wrong place")
+            left = [item for item in left if item not in owed]
+        else:
+            _blame_extra(view, outcome, verdict)
+    if left:
+        verdict.lost += len(left)
+        verdict.note(view, f"no outcome for {' '.join(item.marker or 'a sticker' for item in left)}")
 
 
-def _fit(items: Sequence[Item], outcomes: Sequence[Outcome]) -> bool:
-    """Whether the outcomes cover the items, each once, in order. Where an error covers how many is open: all are tried."""
-    reached = {0}
-    for outcome in outcomes:
-        reached = {after for at in reached for after in _after(items, at, outcome)}
-    return len(items) in reached
+def _aligned(items: Sequence[Item], outcomes: Sequence[Outcome]) -> tuple[list[Item], list[Outcome]]:
+    """The items without an outcome and the outcomes without an item, as few as possible (dynamic programming)."""
+    wide = len(items) + 1
+    cheapest: dict[int, Left] = {0: (0, (), ())}
+    for outcome in [*outcomes, None]:
+        for at in range(wide - 1):
+            if at in cheapest:
+                price, missed, extra = cheapest[at]
+                _offer(cheapest, at + 1, (price + 1, (*missed, items[at]), extra))
+        if outcome is None:
+            break
+        following: dict[int, Left] = {}
+        for at, (price, missed, extra) in cheapest.items():
+            # An answer says what it belongs to: where something is too much, it is rather the sentence beside it.
+            _offer(following, at, (price + (2 if outcome.made else 1), missed, (*extra, outcome)))
+            for after in _after(items, at, outcome):
+                _offer(following, after, (price, missed, extra))
+        cheapest = following
+    _, missed, extra = cheapest[wide - 1]
+    return list(missed), list(extra)
+
+
+def _offer(cheapest: dict[int, Left], at: int, offer: Left) -> None:
+    if at not in cheapest or offer[0] < cheapest[at][0]:
+        cheapest[at] = offer
 
 
 def _after(items: Sequence[Item], at: int, outcome: Outcome) -> Iterable[int]:
+    """How many items are read when the outcome covers the next ones. How many questions an error covers is open."""
     if outcome.made is not None:
         markers = outcome.made.markers
         covered = items[at : at + len(markers)]
         if markers and tuple(item.marker for item in covered) == markers:
             yield at + len(markers)
-    elif outcome.kind == "error":
-        while at < len(items) and items[at].kind == "question":
+        return
+    sent = outcome.message_ids[0]
+    if outcome.kind == "error":
+        while at < len(items) and items[at].kind == "question" and items[at].message_id < sent:
             at += 1
             yield at
-    elif at < len(items) and (outcome.kind == "aside" or items[at].kind == "sticker"):
+    elif at < len(items) and items[at].message_id < sent and (outcome.kind == "aside" or items[at].kind == "sticker"):
         yield at + 1
 
 
-def _blame(view: View, outcomes: Sequence[Outcome], verdict: Verdict) -> None:
-    """Says in which way the outcomes do not fit."""
-    blamed = 0
-    times = Counter(marker for outcome in outcomes if outcome.made for marker in outcome.made.markers)
-    places = {item.marker: place for place, item in enumerate(view.items) if item.marker}
-    for marker, number in times.items():
-        if number > 1:
-            verdict.double += number - 1
-            blamed += verdict.note(view, f"{marker} is answered {number} times") or 1
-        if marker not in places:
-            verdict.strays += 1
-            blamed += verdict.note(view, f"{marker} was not asked here") or 1
-    errors = sum(outcome.kind in {"error", "aside"} for outcome in outcomes)
-    open_items = [item for item in view.items if item.kind == "question" and not times[item.marker]]
-    if open_items and not errors:
-        verdict.lost += len(open_items)
-        blamed += verdict.note(view, f"no outcome for {' '.join(item.marker for item in open_items)}") or 1
-    if errors > len(open_items):
-        verdict.strays += errors - len(open_items)
-        blamed += verdict.note(view, f"{errors} sentences of failure for {len(open_items)} questions") or 1
-    blamed += _blame_notices(view, outcomes, verdict)
-    firsts = [places.get(o.made.markers[0], -1) for o in outcomes if o.made and o.made.markers]
-    turned = sum(later < earlier for earlier, later in zip(firsts, firsts[1:], strict=False))
-    if turned or not blamed:
-        verdict.inversions += max(turned, 1)
-        verdict.note(view, f"out of order: {[o.made.markers if o.made else o.kind for o in outcomes]}")
+def _could_cover(outcome: Outcome, item: Item) -> bool:
+    if outcome.made is not None:
+        return item.marker in outcome.made.markers
+    return (item.kind == "sticker") == (outcome.kind == "notice")
 
 
-def _blame_notices(view: View, outcomes: Sequence[Outcome], verdict: Verdict) -> int:
-    stickers = sum(item.kind == "sticker" for item in view.items)
-    notices = sum(outcome.kind == "notice" for outcome in outcomes)
-    verdict.lost += max(0, stickers - notices)
-    verdict.double += max(0, notices - stickers)
-    if stickers != notices:
-        verdict.note(view, f"{notices} notices for {stickers} stickers")
-    return int(stickers != notices)
+def _blame_extra(view: View, outcome: Outcome, verdict: Verdict) -> None:
+    asked = {item.marker for item in view.items if item.marker}
+    again = outcome.kind == "notice" or (outcome.made is not None and bool(asked & set(outcome.made.markers)))
+    if again:
+        verdict.double += 1
+    else:
+        verdict.strays += 1
+    verdict.note(view, f"{_named(outcome)} is {'a second one' if again else 'owed to nobody'}")
+
+
+def _named(outcome: Outcome) -> str:
+    what = f"the answer {outcome.made.tag} to {' '.join(outcome.made.markers)}" if outcome.made else outcome.kind
+    return f"{what} (message {outcome.message_ids[0]})"
 
 
 # ---- what was healed
@@ -241,6 +267,9 @@ def _count_standing(view: View, model: Model, verdict: Verdict) -> None:
         if not copy.deleted or copy.t_deleted is None:
             continue
         others = [other for other in bots if other is not copy and not other.deleted and _same(copy, other, model)]
+        if not any(other.t <= copy.t_deleted for other in others):
+            verdict.vanished += 1
+            verdict.note(view, f"message {copy.message_id} was removed while nothing else said the same")
         stood = max((copy.t_deleted - max(copy.t, other.t) for other in others), default=0.0)
         if stood > 0:
             verdict.healed += 1
@@ -250,7 +279,7 @@ def _count_standing(view: View, model: Model, verdict: Verdict) -> None:
 def _same(copy: SeenMessage, other: SeenMessage, model: Model) -> bool:
     if copy.text == other.text:
         return True
-    first, second = model.pieces.get(copy.text or ""), model.pieces.get(other.text or "")
+    first, second = (model.pieces.get((message.text or "").strip()) for message in (copy, other))
     return first is not None and second is not None and bool(set(first[0].markers) & set(second[0].markers))
 
 
@@ -263,14 +292,15 @@ def _compare_history(view: View, outcomes: Sequence[Outcome], verdict: Verdict) 
     shown = {message.message_id: message.text or "" for message in view.seen if not message.from_bot}
     ids = {item.marker: item.message_id for item in view.items if item.marker}
     for place, (answer, stored) in enumerate(zip(answers, view.stored, strict=False)):
-        for fault in _faults(place, answer, stored, ids, shown):
+        faults = list(_faults(place, answer, stored, ids, shown))
+        for fault in faults:
             verdict.history += 1
             verdict.note(view, f"stored turn {stored.number}: {fault}")
+        if faults and len(answers) != len(view.stored):
+            return  # what follows is shifted
 
 
-def _faults(
-    place: int, answer: Outcome, stored: Stored, ids: dict[str, int], shown: dict[int, str]
-) -> Iterable[str]:
+def _faults(place: int, answer: Outcome, stored: Stored, ids: dict[str, int], shown: dict[int, str]) -> Iterable[str]:
     assert answer.made is not None
     if stored.number != place + 1:
         yield f"stands at place {place + 1}"

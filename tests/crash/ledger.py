@@ -3,17 +3,21 @@
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 from redis.asyncio import Redis
 
 from bot.conversation.record import Record
 from bot.conversation.window import turn_bound
 from storage.connection import StoreTarget, connect
+from storage.errors import SealBrokenError
 from storage.history import History
 from storage.keys import PARTITIONS, Keys
 from storage.scripts import Store
 from storage.vault import Vault, open_vault
 from tests.crash.judge import Stored
+
+UNREADABLE: Final = "(does not open)"
 
 
 class Ledger:
@@ -32,8 +36,11 @@ class Ledger:
         found = []
         for turn in await self._history.read(chat_id, 0, 0, 1, last):
             bound = turn_bound(chat_id, 0, 0, turn.number, epoch)
-            record = Record.unpacked(await self._vault.open_any(turn.record, bound))
-            questions = tuple(asked.text for asked in record.asked)
+            try:
+                record = Record.unpacked(await self._vault.open_any(turn.record, bound))
+            except SealBrokenError:
+                record = Record((), UNREADABLE)
+            questions = tuple(asked.text for asked in record.asked) or (UNREADABLE,) * len(turn.question_ids)
             found.append(Stored(turn.number, turn.question_ids, questions, record.said, turn.answer_ids))
         return found
 

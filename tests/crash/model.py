@@ -16,7 +16,7 @@ LONG: Final = "at length"
 VERY_LONG: Final = "at great length"
 BOLD: Final = "in bold"
 
-_MARKER = re.compile(r"Q\d+Q")
+MARKER: Final = re.compile(r"\bQ\d+Q\b")
 _FILLER: Final = "word after word of an answer that has a lot to tell and takes its time to tell it all " * 9
 
 
@@ -43,16 +43,17 @@ class Model:
         """The answer to the last message; the chat API server's ``behaviour.answer``."""
         question = str(messages[-1]["content"])
         before = sum(message["role"] == "assistant" for message in messages)
-        return self.say(tuple(_MARKER.findall(question)), before, question).text
+        return self.say(tuple(MARKER.findall(question)), before, question).text
 
     def say(self, markers: tuple[str, ...], before: int, question: str = "") -> Made:
+        """An answer; Telegram shows its pieces without white space at either end."""
         tag = f"A{next(self._numbers)}A"
         text = f"{tag} to {' '.join(markers)} after {before}"
         if BOLD in question:
             text += f", **bold {tag}** and `code`"
         parts = 12 if VERY_LONG in question else 6 if LONG in question else 0
         text = "\n\n".join([text, *(f"{tag} part {number} {_FILLER}".strip() for number in range(parts))])
-        pieces = tuple(piece.text for piece in pieces_of(text, plain=False))
+        pieces = tuple(piece.text.strip() for piece in pieces_of(text, plain=False))
         made = self.made[tag] = Made(tag, markers, text, pieces, before)
         for number, piece in enumerate(pieces):
             self.pieces[piece] = made, number

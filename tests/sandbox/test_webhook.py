@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from bot.sandbox import TelegramServer
+from bot.sandbox.webhook import delay_seconds
 from tests.sandbox.callers import CHAT, TOKEN, Subject, until
 
 
@@ -149,6 +150,11 @@ async def test_pending_updates_can_be_dropped(api: Subject, server: TelegramServ
     server.customer_writes(CHAT, "dropped")
     await api.ok("deleteWebhook", drop_pending_updates=True)
     assert server.pending_updates() == 0
+
+
+def test_the_delay_grows_to_a_minute() -> None:
+    """Server: at once, then doubling."""
+    assert [delay_seconds(failures, 1.0) for failures in range(8)] == [0, 2, 4, 8, 16, 32, 60, 60]
 
 
 async def test_redirects_are_not_followed(api: Subject, server: TelegramServer, receiver: Receiver) -> None:

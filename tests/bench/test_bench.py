@@ -1,0 +1,24 @@
+"""The bench itself: that it runs and judges, not what it measures."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the bench reads CPU times from /proc")
+def test_bench_measures_relay_and_service_and_judges_them(project_root: Path, tmp_path: Path) -> None:
+    """One short round answers every question on both sides, and its exit code says what its gates say."""
+    figures = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "tests.bench", "--quick", "--only", "throughput", "--seconds", "0.5"]
+    ended = subprocess.run(
+        [*command, "--json", str(figures)], cwd=project_root, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode in {0, 1}, ended.stderr
+    result = json.loads(figures.read_text())
+    for system in result["rounds"][0].values():
+        assert system["one_chunk"]["answers"] > 0
+        assert system["one_chunk"]["lost"] == system["twenty_chunks"]["lost"] == 0
+    assert ended.returncode == (0 if all(gate["passed"] for gate in result["gates"]) else 1)

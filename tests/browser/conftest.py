@@ -1,0 +1,295 @@
+"""A real Chromium in front of a real `python -m bot sandbox`, started as a newcomer starts it.
+
+Most tests share one sandbox and one browser and tell themselves apart by their customers; those that kill it have a
+sandbox of their own. Whatever the page's console reports, violations of its policy included, fails the test.
+"""
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, async_playwright, expect
+
+from bot.app import _SANDBOX_TOKEN
+from bot.sandbox import ChatApiServer
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+PATIENCE_SECONDS: Final = 20.0
+DESKTOP: Final = (1200, 800)
+PHONE: Final = (390, 844)
+_LINK: Final = re.compile(r"http://\S+/chat/\S+/")
+_NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
+_FLAGS: Final = (
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
+    "--disable-component-update", "--disable-sync",
+)  # fmt: skip
+_TELL_VIOLATIONS: Final = (
+    "addEventListener('securitypolicyviolation', (event) => console.error(`violated: ${event.violatedDirective}`));"
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All these tests drive a browser, in one event loop, since they share what lives in it."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+            if pytest_asyncio.is_async_test(item):
+                item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
+
+
+async def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> Any:
+    """What `condition` gives once it is true; fails the test after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            pytest.fail(f"not within {seconds:g} s: {what}")
+        await asyncio.sleep(0.02)
+    return found
+
+
+@dataclass
+class Sandbox:
+    """`python -m bot sandbox` as a child process with folders of its own."""
+
+    folder: Path
+    settings: dict[str, str] = field(default_factory=dict)
+    link: str = ""
+    starts: int = 0
+    _process: subprocess.Popen[bytes] | None = None
+
+    async def start(self) -> None:
+        """Returns when it has printed its link."""
+        self.starts += 1
+        output, log = self.folder / f"output-{self.starts}", self.folder / f"log-{self.starts}"
+        own = {
+            "DATA_DIR": str(self.folder / "data"),
+            "MASTER_KEY_FILE": str(self.folder / "secrets" / "master.key"),
+            "HTTP_PORT": "0",
+        }
+        with output.open("wb") as out, log.open("wb") as err:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "bot", "sandbox", "--env-file", os.devnull],
+                cwd=ROOT, env={"PATH": os.environ["PATH"], **own, **self.settings}, stdin=subprocess.DEVNULL,
+                stdout=out, stderr=err, start_new_session=True,
+            )  # fmt: skip
+        found = await until(lambda: self._is_over() or _LINK.search(output.read_text()), "the link is printed")
+        assert isinstance(found, re.Match), log.read_text()
+        self.link = found.group()
+
+    def _is_over(self) -> bool:
+        return self._process is None or self._process.poll() is not None
+
+    async def kill(self) -> None:
+        """SIGKILL to everything that it started, its store included; returns when all of it is gone."""
+        assert self._process is not None
+        everything = [self._process.pid, *_descendants(self._process.pid)]
+        for pid in everything:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self._process.wait(timeout=10)
+        await until(lambda: not any(_is_alive(pid) for pid in everything), "the killed processes are gone")
+
+    async def stop(self) -> int:
+        """SIGTERM; the exit code."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(self._process.wait, 20)
+        if self._process.poll() is None:
+            await self.kill()
+        return int(self._process.returncode)
+
+    async def telegram(self, method: str, **params: Any) -> Any:
+        """One call to the local Bot API, in the bot's name; its result."""
+        root = self.link.partition("/chat/")[0]
+        timeout = aiohttp.ClientTimeout(total=10)
+        async with (
+            aiohttp.ClientSession(timeout=timeout) as http,
+            http.post(f"{root}/bot{_SANDBOX_TOKEN}/{method}", json=params) as reply,
+        ):
+            body = await reply.json()
+            assert body["ok"], body
+            return body["result"]
+
+
+def _descendants(pid: int) -> list[int]:
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [found for child in map(int, children) for found in (child, *_descendants(child))]
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in "ZX"
+
+
+@dataclass
+class Tab:
+    """The chat page in a tab, as one person uses it."""
+
+    page: Page
+    sandbox: Sandbox
+    name: str = ""
+
+    @property
+    def box(self) -> Locator:
+        return self.page.get_by_label("Message", exact=True)
+
+    @property
+    def mine(self) -> Locator:
+        """What the customer wrote."""
+        return self.page.locator("article.mine .body")
+
+    @property
+    def answers(self) -> Locator:
+        """The bot's messages; drafts are none."""
+        return self.page.locator("article:not(.mine):not(.draft) > .bubble > .body")
+
+    @property
+    def draft(self) -> Locator:
+        return self.page.locator("article.draft .body")
+
+    @property
+    def status(self) -> Locator:
+        return self.page.get_by_role("status")
+
+    async def open(self) -> None:
+        """Opens the printed link; returns when the state is shown."""
+        await self.page.goto(self.sandbox.link)
+        await self.page.locator("nav [aria-current=true]").wait_for()
+
+    async def become_new(self) -> None:
+        """Goes on as a customer whom the bot has not met."""
+        known = await self.page.locator("nav li").count()
+        await self.page.get_by_role("button", name="New customer").click()
+        await self.page.locator("nav li").nth(known).wait_for()
+        self.name = await self.page.locator("nav li span").nth(known).inner_text()
+        await self.page.locator("header").get_by_text(self.name, exact=False).wait_for()
+
+    @property
+    async def chat_id(self) -> int:
+        return int(await self.page.evaluate("sessionStorage.getItem('chat')"))
+
+    async def says(self, text: str) -> None:
+        """Writes and sends with Enter."""
+        await self.box.fill(text)
+        await self.box.press("Enter")
+
+    async def sees(self, count: int) -> str:
+        """The newest of the bot's messages once there are `count`; more than that fails."""
+        await self.answers.nth(count - 1).wait_for(timeout=PATIENCE_SECONDS * 1000)
+        assert await self.answers.count() == count
+        return await self.answers.nth(count - 1).inner_text()
+
+    async def asks(self, text: str) -> str:
+        """Writes, waits for the one answer, and gives it."""
+        before = await self.answers.count()
+        await self.says(text)
+        return await self.sees(before + 1)
+
+
+    async def fits(self) -> bool:
+        """Nothing has to be scrolled sideways, and the field to write in is in sight."""
+        await expect(self.box).to_be_in_viewport(ratio=1)
+        wide = "[document.documentElement, document.getElementById('log')].some((e) => e.scrollWidth > e.clientWidth)"
+        return not await self.page.evaluate(wide)
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def browser() -> AsyncIterator[Browser]:
+    """The machine's own Chromium."""
+    found = next(filter(None, map(shutil.which, _NAMES)), None)
+    if found is None:
+        reason = f"no browser of these is installed: {', '.join(_NAMES)}"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    async with async_playwright() as playwright:
+        started = await playwright.chromium.launch(executable_path=found, args=list(_FLAGS))
+        yield started
+        await started.close()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def quick_sandbox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sandbox]:
+    """The sandbox with the same model, which here answers without the pauses that make it look natural."""
+    model = ChatApiServer()
+    await model.start()
+    settings = {"CHAT_API_URL": model.url, "CHAT_MODEL": "offline"}
+    sandbox = Sandbox(tmp_path_factory.mktemp("quick"), settings)
+    await sandbox.start()
+    yield sandbox
+    await sandbox.stop()
+    await model.aclose()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def make_sandbox(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Sandbox]]]:
+    """Starts sandboxes of the test's own, exactly as `make run` does; ended with the test."""
+    made: list[Sandbox] = []
+
+    async def make(**settings: str) -> Sandbox:
+        folder = tmp_path / f"sandbox-{len(made)}"
+        folder.mkdir()
+        made.append(Sandbox(folder, settings))
+        await made[-1].start()
+        return made[-1]
+
+    yield make
+    for sandbox in made:
+        await sandbox.stop()
+
+
+Opener = Callable[..., Awaitable[Tab]]
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def open_tab(browser: Browser, quick_sandbox: Sandbox) -> AsyncIterator[Opener]:
+    """Opens the page in a fresh profile, as a new customer; whatever the console reports fails the test."""
+    problems: list[str] = []
+    contexts: list[BrowserContext] = []
+
+    def heed(line: ConsoleMessage) -> None:
+        # The browser's own line about a connection that was refused or cut is no fault of the page.
+        if line.type in ("error", "warning") and "net::ERR_" not in line.text:
+            problems.append(line.text)
+
+    async def open_one(
+        sandbox: Sandbox | None = None, size: tuple[int, int] = DESKTOP, *, new: bool = True, **options: Any
+    ) -> Tab:
+        viewport = {"width": size[0], "height": size[1]}
+        context = await browser.new_context(viewport=viewport, locale="en-GB", **options)  # type: ignore[arg-type]
+        contexts.append(context)
+        await context.add_init_script(_TELL_VIOLATIONS)
+        context.on("console", heed)
+        context.on("weberror", lambda error: problems.append(str(error.error)))
+        context.set_default_timeout(PATIENCE_SECONDS * 1000)
+        tab = Tab(await context.new_page(), sandbox or quick_sandbox)
+        await tab.open()
+        if new:
+            await tab.become_new()
+        return tab
+
+    yield open_one
+    for context in contexts:
+        await context.close()
+    assert problems == []
