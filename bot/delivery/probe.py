@@ -79,7 +79,7 @@ class Probe:
         if len(candidates) > _MOST_PROBES:
             self._metrics.uncertain.inc()
             _log.warning("probe.bounded", candidates=len(candidates))
-        return candidates[-_MOST_PROBES:]
+        return candidates[:_MOST_PROBES]  # a copy took its id soon after the mark
 
     async def _ask(self, chat_id: int, message_id: int) -> _Verdict:
         return await self._edit("editMessageReplyMarkup", {"chat_id": chat_id, "message_id": message_id})
