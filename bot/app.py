@@ -7,11 +7,11 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
@@ -25,7 +25,7 @@ from bot.settings import OFFLINE, WEBHOOK_PATH, Settings
 from bot.timing import Timing
 from storage.connection import StoreTarget, connect
 from storage.embedded import EmbeddedServer
-from storage.errors import StorageError
+from storage.errors import StorageError, StoreUnavailableError
 from storage.inbox import Inbox
 from storage.keys import Keys
 from storage.marks import Marks
@@ -34,11 +34,14 @@ from storage.scripts import Store
 from storage.vault import Vault, open_vault
 
 if TYPE_CHECKING:
+    from redis.asyncio import Redis
+
     from bot.conversation.turn import Dispatch
     from bot.worker import Worker
 
 _CONNECTIONS: Final = 8
 _STORE_SECONDS: Final = 5.0
+_START_SECONDS: Final = 8.0
 _SAMPLE_SECONDS: Final = 5.0
 _SILENT_POLL_SECONDS: Final = 90.0
 _SANDBOX_TOKEN: Final = "4242:sandbox-needs-no-real-token"  # noqa: S105 (opens nothing but the local sandbox)
@@ -46,6 +49,7 @@ _SANDBOX_PORT: Final = 8081
 _UNKNOWN_BOT: Final = (
     "BOT_TOKEN: Telegram does not know this token; it is mistyped or was revoked: get the current one from @BotFather."
 )
+_Result = TypeVar("_Result")
 _log = get_logger(__name__)
 
 
@@ -124,15 +128,17 @@ async def _open(stack: AsyncExitStack, settings: Settings, timing: Timing) -> _P
         await stack.enter_async_context(_owned(server.watch(), "store.watch"))
         target = StoreTarget.parse(server.url)
         alone = True
-    client = await connect(target, connections=_CONNECTIONS, timeout_seconds=_STORE_SECONDS)
+    client = await _connected(target, _CONNECTIONS)
     stack.push_async_callback(client.aclose)
-    await upgrade(client, settings.bot_id, steps=())
-    vault = await open_vault(
-        client,
-        settings.bot_id,
-        master_key_file=settings.master_key_file,
-        keyring_url=settings.keyring_url,
-        data_dir=settings.data_dir,
+    await _patiently(lambda: upgrade(client, settings.bot_id, steps=()))
+    vault = await _patiently(
+        lambda: open_vault(
+            client,
+            settings.bot_id,
+            master_key_file=settings.master_key_file,
+            keyring_url=settings.keyring_url,
+            data_dir=settings.data_dir,
+        )
     )
     stack.push_async_callback(vault.aclose)
     store, keys, metrics = Store(client), Keys(settings.bot_id), Metrics()
@@ -140,6 +146,24 @@ async def _open(stack: AsyncExitStack, settings: Settings, timing: Timing) -> _P
     inbox, marks = Inbox(store, keys, mailbox_cap=settings.mailbox_cap), Marks(store, keys)
     ingress = Ingress(inbox, vault, marks, metrics, queue_cap=settings.queue_cap)
     return _Parts(settings, target, store, keys, inbox, marks, vault, telegram, metrics, ingress, alone, timing)
+
+
+async def _connected(target: StoreTarget, connections: int, seconds: float = _START_SECONDS) -> "Redis":
+    return await _patiently(
+        lambda: connect(target, connections=connections, timeout_seconds=_STORE_SECONDS), seconds=seconds
+    )
+
+
+async def _patiently(step: Callable[[], Awaitable[_Result]], seconds: float = _START_SECONDS) -> _Result:
+    """Tries again while the store is away: it may be loading, or just being revived. After that the error stands."""
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        try:
+            return await step()
+        except StoreUnavailableError:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+        await asyncio.sleep(0.1)
 
 
 def _telegram(settings: Settings) -> TelegramClient:
@@ -237,7 +261,7 @@ async def _worker(stack: AsyncExitStack, parts: _Parts) -> "Worker":
             ca_file=settings.ca_file,
         )
     )
-    reader = await connect(parts.target, connections=1, timeout_seconds=_STORE_SECONDS)
+    reader = await _connected(parts.target, 1, seconds=float("inf"))
     stack.push_async_callback(reader.aclose)
     journal, pace = Journal(parts.store, parts.keys, sweep_after=parts.timing.sweeps), Pace()
     lane = Lane(

@@ -44,7 +44,7 @@ def offline_answer(messages: list[dict[str, Any]]) -> str:
     facts = remembered(asked)
     parts = [_opening(question, facts), _continuity(earlier)]
     if _LONG.search(question):
-        parts.append(_TALE * 4)
+        parts.append(_TALE * 2)
     parts.append(NOTICE)
     return "\n\n".join(part.strip() for part in parts if part)
 

@@ -4,8 +4,10 @@ Exit code 0 when all gates were passed, 1 when one was missed, 2 when nothing co
 """
 
 import argparse
+import asyncio
 import json
 import os
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -36,6 +38,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console.print(f"{os.cpu_count()} processors, load {os.getloadavg()[0]:.1f}; bench and system on {processors()}.")
     try:
         result = _run(_measure(options, console), processors()[0])
+    except asyncio.CancelledError:
+        console.print("Ended from outside; nothing is left running.")
+        return 2
     except BenchError as error:
         console.print(f"Nothing could be measured: {error}", markup=False)
         return 2
@@ -74,6 +79,10 @@ def _run(work: Any, processor: int) -> dict[str, Any]:
 
 
 async def _measure(options: argparse.Namespace, console: Console) -> dict[str, Any]:
+    task = asyncio.current_task()
+    assert task is not None
+    # Ended from outside, the bench must not leave its systems behind: they run in sessions of their own.
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     started = time.monotonic()
     wanted = frozenset(options.only or _ALL)
     scale, sizes, turns = _sizes(options)
@@ -83,6 +92,7 @@ async def _measure(options: argparse.Namespace, console: Console) -> dict[str, A
         console.print(f"[{time.monotonic() - started:5.0f} s] {what}", markup=False)
 
     result: dict[str, Any] = {"when": time.strftime("%Y-%m-%d %H:%M:%S"), "quick": options.quick}
+    result["processors"] = processors()
     if wanted & set(PARTS):
         result["rounds"] = await alternate(wanted, scale, spare, tell)
     if "history" in wanted:

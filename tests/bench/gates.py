@@ -42,7 +42,8 @@ def gates_of(result: dict[str, Any]) -> list[Gate]:
     for label, name, most in (("history", "full", 1.20), ("chats", "", 1.10)):
         pair = result.get(label, {}).get(name) if name else result.get(label)
         if pair:
-            note = f"{pair['few_cpu_ms']} and {pair['many_cpu_ms']} ms CPU{_marks([pair])}"
+            low, high = pair["ratios"]
+            note = f"{pair['few_cpu_ms']} and {pair['many_cpu_ms']} ms CPU; {low:.2f} to {high:.2f}{_marks([pair])}"
             found.append(Gate(_SCALING[label], pair["ratio"], most, at_least=False, note=note))
     found += _start(rounds)
     if "prefix" in result:
@@ -68,6 +69,12 @@ def middle(rounds: Rounds, name: str, figure: Callable[[dict[str, Any]], float])
     return median(figure(pair[name]) for pair in rounds)
 
 
+def _spread(rounds: Rounds, figure: Callable[[dict[str, Any]], float]) -> str:
+    """The lowest and the highest ratio of a round: what the median hides."""
+    ratios = [figure(pair["service"]) / figure(pair["relay"]) for pair in rounds]
+    return f"; rounds {min(ratios):.2f} to {max(ratios):.2f}"
+
+
 def _both(rounds: Rounds, figure: Callable[[dict[str, Any]], float], unit: str) -> str:
     relay, service = (middle(rounds, name, figure) for name in ("relay", "service"))
     return f"{service:,.1f} and {relay:,.1f} {unit}"
@@ -81,7 +88,11 @@ def _throughput(rounds: Rounds) -> Iterator[Gate]:
         def figure(system: dict[str, Any], label: str = label) -> float:
             return float(system[label]["answers_per_cpu_second"])
 
-        note = _both(rounds, figure, "a CPU second") + _marks([pair[side][label] for pair in rounds for side in pair])
+        note = (
+            _both(rounds, figure, "a CPU second")
+            + _spread(rounds, figure)
+            + _marks([pair[side][label] for pair in rounds for side in pair])
+        )
         yield Gate(f"answers per core, {name}", ratio(rounds, figure), 1.5, at_least=True, note=note, aim=3.0)
 
 
@@ -97,7 +108,11 @@ def _latency(rounds: Rounds) -> Iterator[Gate]:
         def figure(system: dict[str, Any], label: str = label, percent: str = percent) -> float:
             return float(system[label]["added_ms"][percent])
 
-        note = _both(rounds, figure, "ms") + _marks([pair[side][label] for pair in rounds for side in pair])
+        note = (
+            _both(rounds, figure, "ms")
+            + _spread(rounds, figure)
+            + _marks([pair[side][label] for pair in rounds for side in pair])
+        )
         yield Gate(name, ratio(rounds, figure), 2.0, at_least=False, note=note)
 
 
@@ -130,6 +145,8 @@ def _marks(windows: list[dict[str, Any]]) -> str:
     marks = []
     if any(window.get("disturbed") for window in windows):
         marks.append("disturbed by other processes")
+    if "half_rate" in windows[0]:
+        marks.append(f"at {median(window['half_rate'] for window in windows):.0f}/s")
     if any(window.get("bench_core_busy", 0) > FULL for window in windows):
         marks.append("the bench's own core was full")
     if lost := sum(window.get("lost", 0) for window in windows):

@@ -11,6 +11,7 @@ import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -23,8 +24,12 @@ class BenchError(Exception):
     """The bench cannot go on; the message says why."""
 
 
+@lru_cache(maxsize=1)
 def processors() -> tuple[int, int]:
-    """The bench's processor and the one of the system under test; the same one where there is only one."""
+    """The bench's processor and the one of the system under test; the same one where there is only one.
+
+    Remembered from the first call, which must come before the bench pins itself: afterwards only its own is left.
+    """
     usable = sorted(os.sched_getaffinity(0))
     return usable[0], usable[-1]
 
@@ -34,6 +39,7 @@ class Child:
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: Path, processor: int) -> None:
         self.log = folder / "output.log"
+        self._processor = processor
         before = os.sched_getaffinity(0)
         with self.log.open("ab") as log:
             # The child is born on its processor: set after the start, its threads might be elsewhere already.
@@ -54,9 +60,13 @@ class Child:
         self.pid = self._process.pid
 
     def check(self) -> None:
-        """Raises BenchError when the process has ended."""
+        """Raises BenchError when the process has ended, or when any of the tree may run elsewhere than it should."""
         if self._process.poll() is not None:
             raise BenchError(f"it ended with {self._process.returncode}: {self.said()}")
+        for pid in self.tree():
+            with suppress(ProcessLookupError):
+                if (allowed := os.sched_getaffinity(pid)) != {self._processor}:
+                    raise BenchError(f"a process of it may run on {sorted(allowed)}, not on {self._processor} alone")
 
     def said(self) -> str:
         """The end of its output."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench.gates import Gate, Rounds, middle
+from tests.bench.gates import Gate, Rounds, middle, ratio
 
 Figure = Callable[[dict[str, Any]], float]
 
@@ -37,7 +37,7 @@ def _beside(rounds: Rounds) -> Table:
         column.justify = "right"
     for label, unit, figure in _rows(rounds[0]["service"]):
         relay, service = (middle(rounds, name, figure) for name in ("relay", "service"))
-        shown = f"{service / relay:.2f}" if relay else "–"
+        shown = f"{ratio(rounds, figure):.2f}" if all(figure(pair["relay"]) for pair in rounds) else "–"
         table.add_row(label, f"{relay:,.2f} {unit}", f"{service:,.2f} {unit}", shown)
     return table
 

@@ -16,6 +16,7 @@ CHATS: Final = 500
 LATENCY_CHATS: Final = 8
 PARTS: Final = ("throughput", "latency", "memory", "start", "idle")
 _LEAST_RATE: Final = 5.0
+_WARM_SECONDS: Final = 12.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,10 @@ async def _figures(
     chats = cycle(system.stage.new_chats(CHATS))
     if wanted & {"throughput", "latency", "memory"}:
         warm = Load(system.stage)
-        await warm.closed(chats, IN_FLIGHT, until=lambda: warm.answers + warm.lost >= scale.warm_answers)
+        end = time.monotonic() + _WARM_SECONDS
+        full = scale.warm_answers
+        await warm.closed(chats, IN_FLIGHT, until=lambda: len(warm.questions) >= full or time.monotonic() >= end)
+        found["warm_answers"] = warm.answers
         found["memory"] = system.child.memory_mib()
     if wanted & {"throughput", "latency"}:
         system.stage.chat_api.behaviour = WHOLE
@@ -77,6 +81,7 @@ async def _latency(
 ) -> dict[str, Any]:
     system.stage.chat_api.behaviour = WHOLE
     half = await measured(system, spare, lambda load: load.open(chats, rate, scale.seconds + 1, seed=number))
+    half["half_rate"] = rate
     system.stage.chat_api.behaviour = PACED
     few = cycle(system.stage.new_chats(LATENCY_CHATS))
     paced = await measured(system, spare, _closed(few, scale.seconds, in_flight=LATENCY_CHATS, think_seconds=0.05))

@@ -26,6 +26,7 @@ FULL_BUDGET: Final = 700
 DEFAULT_BUDGET: Final = 16_000
 _FIRST_SEEDED: Final = 200_000
 _GROUP: Final = 8
+_YOUNG: Final = 32  # many, so that none of them grows old while it is measured: ten turns become twenty
 _FEW: Final = 100
 _FEW_TURNS: Final = 10
 _TURNS_OF_MANY: Final = 4
@@ -48,7 +49,7 @@ async def history(sizes: Sizes, spare: Spare, tell: Callable[[str], None]) -> di
     for label, budget in (("full", FULL_BUDGET), ("default", DEFAULT_BUDGET)):
         tell(f"history: {sizes.turns:,} turns, context of {budget:,} tokens")
         old = list(range(_FIRST_SEEDED, _FIRST_SEEDED + _GROUP))
-        young = [list(range(at, at + _GROUP)) for at in _starts(sizes.alternations)]
+        young = [list(range(at, at + _YOUNG)) for at in _starts(sizes.alternations)]
         past = [Past(chat, sizes.turns, budget) for chat in old]
         past += [Past(chat, _FEW_TURNS, budget) for chat in chain(*young)]
         async with folder() as state:
@@ -59,7 +60,7 @@ async def history(sizes: Sizes, spare: Spare, tell: Callable[[str], None]) -> di
 
 
 def _starts(alternations: int) -> Iterator[int]:
-    return (_FIRST_SEEDED + _GROUP * (1 + number) for number in range(alternations))
+    return (_FIRST_SEEDED + _GROUP + _YOUNG * number for number in range(alternations))
 
 
 async def _ages(system: Running, sizes: Sizes, spare: Spare, old: list[int], young: list[list[int]]) -> dict[str, Any]:
@@ -67,7 +68,7 @@ async def _ages(system: Running, sizes: Sizes, spare: Spare, old: list[int], you
     for group in young:
         for name, chats in (("young", group), ("old", old)):
             # One turn in each chat first: both sides are measured with what the process remembers of a chat in use.
-            await _answers(_GROUP)(Load(system.stage), cycle(chats))
+            await _answers(len(chats))(Load(system.stage), cycle(chats))
             runs[name].append(await measured(system, spare, _counted(chats, sizes.answers)))
     return _pair(runs["young"], runs["old"])
 
@@ -97,6 +98,7 @@ def _pair(few: list[dict[str, Any]], many: list[dict[str, Any]]) -> dict[str, An
         "few_cpu_ms": round(median(a for a, _ in cpu), 3),
         "many_cpu_ms": round(median(b for _, b in cpu), 3),
         "ratio": round(median(b / a for a, b in cpu if a), 3),
+        "ratios": [round(pick(b / a for a, b in cpu if a), 3) for pick in (min, max)],
         "few_added_ms": median(a["added_ms"]["p50"] for a in few),
         "many_added_ms": median(b["added_ms"]["p50"] for b in many),
         "lost": sum(side["lost"] for side in (*few, *many)),
@@ -114,7 +116,7 @@ async def chats(sizes: Sizes, spare: Spare, tell: Callable[[str], None]) -> dict
         for number in (_FEW, sizes.chats):
             state = await stack.enter_async_context(folder())
             known = range(_FIRST_SEEDED, _FIRST_SEEDED + number)
-            await seed(state, [Past(chat, _TURNS_OF_MANY, _CHATS_BUDGET) for chat in known])
+            await seed(state, [Past(chat, _TURNS_OF_MANY + chat % 8, _CHATS_BUDGET) for chat in known])
             systems[number] = await stack.enter_async_context(
                 running("service", state, last_message_id=LAST_MESSAGE_ID, CONTEXT_TOKENS=str(_CHATS_BUDGET))
             )
@@ -131,7 +133,8 @@ async def chats(sizes: Sizes, spare: Spare, tell: Callable[[str], None]) -> dict
 
 
 _CHATS_BUDGET: Final = 500
-"""Tokens: the four seeded turns fill it, so a chat that is asked often costs no more than one asked once."""
+"""Tokens: the seeded turns fill it (four to eleven, so that windows stand at all lengths between two trimmings, as they
+do in chats that are asked often), and chats asked often are told no more than chats asked once."""
 
 
 def _at_random(number: int) -> Iterator[int]:

@@ -1,6 +1,7 @@
 """The bench itself: that it runs and judges, not what it measures."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ def test_bench_measures_relay_and_service_and_judges_them(project_root: Path, tm
     )
     assert ended.returncode in {0, 1}, ended.stderr
     result = json.loads(figures.read_text())
+    assert len(set(result["processors"])) == min(2, len(os.sched_getaffinity(0)))
     for system in result["rounds"][0].values():
         assert system["one_chunk"]["answers"] > 0
         assert system["one_chunk"]["lost"] == system["twenty_chunks"]["lost"] == 0

@@ -79,6 +79,7 @@ class Meter:
 
 async def measured(system: Running, spare: Spare, run: Callable[[Load], Awaitable[None]]) -> dict[str, Any]:
     """Figures of one load, repeated once where others disturbed it; the quieter one counts."""
+    system.child.check()
     first = await _once(system, run)
     if first.others <= DISTURBED or spare.seconds < first.figures["seconds"]:
         return first.figures
@@ -89,7 +90,6 @@ async def measured(system: Running, spare: Spare, run: Callable[[Load], Awaitabl
 
 
 async def _once(system: Running, run: Callable[[Load], Awaitable[None]]) -> Window:
-    system.child.check()
     load = Load(system.stage)
     meter = Meter(system)
     await run(load)

@@ -20,6 +20,8 @@ async def test_the_picture_shows_a_conversation_and_is_small(
         assert callable(make_sandbox)
         sandbox: Sandbox = await make_sandbox()
         tab = await open_tab(sandbox, DESKTOP, new=False, color_scheme="light", timezone_id="UTC")
+        await tab.page.get_by_role("button", name="Start", exact=True).click()
+        await tab.sees(1)
         for text in TALK:
             await tab.asks(text)
         await tab.box.blur()

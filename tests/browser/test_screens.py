@@ -1,6 +1,5 @@
 """The page on different screens and without a mouse."""
 
-from itertools import pairwise
 from typing import Literal
 
 import pytest
@@ -29,6 +28,7 @@ _CONTRAST = """(selector) => {
 }"""
 _FOCUSED = """() => {
   const element = document.activeElement;
+  if (element === document.body) return ['', true];  // the page's end: the browser's own controls come next
   const name = element.getAttribute('aria-label') || element.textContent.trim();
   return [name, getComputedStyle(element).outlineStyle !== 'none'];
 }"""
@@ -146,15 +146,14 @@ async def _tab(page: Page, *, back: bool = False) -> str:
     """Goes one stop on; the name of what has the focus, which must be visible."""
     await page.keyboard.press("Shift+Tab" if back else "Tab")
     name, visible = await page.evaluate(_FOCUSED)
-    assert visible or name == "", f"no focus is to be seen on {name!r}"
+    assert visible, f"no focus is to be seen on {name!r}"
     return str(name).removeprefix("+ ")
 
 
 async def _tab_to(page: Page, wanted: str, *, back: bool = False) -> None:
     stops = []
-    for _ in range(60):
+    for _ in range(90):
         stops.append(await _tab(page, back=back))
         if stops[-1] == wanted:
             return
-        assert not any(one == other == "" for one, other in pairwise(stops[-3:])), stops
     pytest.fail(f"{wanted!r} is not among {stops}")

@@ -154,7 +154,7 @@ class Stagehand:
         verdict, views = await self._judged()
         asked = Counter(made.markers for made in self.theatre.model.made.values())
         again = any(asked[(item.marker,)] > 1 for items in self.crowd.items.values() for item in items)
-        return Ending(incident, struck, verdict, views, again, trouble)
+        return Ending(incident, struck, verdict, views, again, trouble or "".join(self.house.crashed))
 
     async def _start(self, name: str, trips: str) -> Child:
         wires = [trip for trip in trips.split(",") if trip]

@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import traceback
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -298,15 +299,15 @@ class House:
         return 0
 
     def soon(self, work: Coroutine[Any, Any, None]) -> None:
-        """A task that belongs to the house and is awaited at its end."""
+        """A task that belongs to the house and ends with it; what it raises is kept in ``crashed``."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._done)
 
-    async def rest(self) -> None:
-        """Returns when every task of the house is done; raises what one of them raised."""
-        while self._tasks:
-            await asyncio.gather(*self._tasks)
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.crashed.append("".join(traceback.format_exception(error)))
 
     async def aclose(self) -> None:
         for task in tuple(self._tasks):

@@ -3,11 +3,15 @@
 A freeze is longer than the lease, so another process has taken over when the first one wakes up and goes on.
 """
 
+import random
+from dataclasses import replace
+
 import pytest
 
+from tests.crash.campaign import given_seed
 from tests.crash.incident import Ending, Incident, play_all
 
-_AT_ONCE = 12
+_AT_ONCE = 16
 
 POINTS: dict[str, tuple[str, ...]] = {
     "plain": (
@@ -38,6 +42,12 @@ POINTS: dict[str, tuple[str, ...]] = {
     "flood": ("before:settle:1", "after:settle:1", "after:journal:2", "write:sendMessage:2"),
     "handover": ("before:park:1", "after:park:1"),
 }  # fmt: skip
+
+SECOND_POINTS = (
+    "after:begin:1", "before:journal:1", "after:journal:1", "before:sendMessage:1", "write:sendMessage:1",
+    "after:sendMessage:1", "before:finish:1", "after:finish:1", "before:editMessageReplyMarkup:1",
+    "before:editMessageText:1", "after:journal:2", "before:register:1", "after:register:1", "before:deleteMessage:1",
+)  # fmt: skip
 
 SAMPLE = (
     "plain after:enqueue:1:kill",
@@ -81,3 +91,15 @@ async def test_a_death_or_a_freeze_at_a_sample_of_points_leaves_one_answer_each(
 async def test_a_death_or_a_freeze_at_any_point_leaves_one_answer_each(plot: str) -> None:
     """Nothing lost, doubled, stray or out of order, and the history as it was seen, whatever dies where."""
     _assert_clean(await play_all([one for one in _incidents() if one.plot == plot], at_once=_AT_ONCE))
+
+
+@pytest.mark.crash
+@pytest.mark.slow
+async def test_two_strikes_in_a_row_leave_one_answer_each() -> None:
+    """Whoever takes over dies or freezes as well, at a point drawn at random; a third process is there for the rest."""
+    draw = random.Random(given_seed())
+    pairs = [
+        replace(first, second_trip=f"{draw.choice(SECOND_POINTS)}:{draw.choice(('kill', 'stop'))}")
+        for first in draw.sample(_incidents(), 48)
+    ]
+    _assert_clean(await play_all(pairs, at_once=_AT_ONCE))

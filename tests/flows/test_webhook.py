@@ -49,13 +49,11 @@ class Hook:
 
 
 @asynccontextmanager
-async def hooked(world: World, folder: Path, outage: Outage) -> AsyncIterator[Hook]:
+async def hooked(world: World, folder: Path, outage: Outage, **more: str) -> AsyncIterator[Hook]:
     """A service in webhook mode, registered at the sandbox's Telegram."""
     port = free_port()
-    settings = settings_of(
-        world, folder, REDIS_URL=outage.url, HTTP_PORT=str(port), TELEGRAM_MODE="webhook",
-        WEBHOOK_URL=f"http://127.0.0.1:{port}", WEBHOOK_SECRET=SECRET,
-    )  # fmt: skip
+    hook = {"TELEGRAM_MODE": "webhook", "WEBHOOK_URL": f"http://127.0.0.1:{port}", "WEBHOOK_SECRET": SECRET}
+    settings = settings_of(world, folder, REDIS_URL=outage.url, HTTP_PORT=str(port), **hook, **more)
     async with serving(settings), httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
         await until(lambda: world.telegram.account().webhook, "the webhook is registered")
         yield Hook(world, client, port, outage)
@@ -160,10 +158,9 @@ async def test_too_much_waiting_answers_503(
     own_world: World, tmp_path: Path, outage: Outage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Beyond the cap of the whole service Telegram keeps the updates; they are taken once there is room."""
-    monkeypatch.setattr(app, "QUEUE_CAP", 3)
     monkeypatch.setattr(app, "_SAMPLE_SECONDS", 0.05)
     own_world.slow(2.0)
-    async with hooked(own_world, tmp_path, outage) as hook:
+    async with hooked(own_world, tmp_path, outage, QUEUE_CAP="3") as hook:
         customers = [own_world.customer() for _ in range(6)]
         for number, customer in enumerate(customers[:3]):
             assert (await hook.post(hook.update(customer, f"hotel m{number}"))).status_code == 200

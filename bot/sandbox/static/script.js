@@ -274,7 +274,13 @@ function select(chatId) {
   stopEdit();
   following = true;
   draw();
+  showEntry();
   at("text").focus();
+}
+
+function showEntry() {
+  const entry = entries.get(current);
+  if (entry) entry.scrollIntoView({ block: "nearest", inline: "nearest" });
 }
 
 // --- what happens ---
@@ -300,6 +306,7 @@ function onState(state) {
   else if (!chats.has(current)) select([...chats.keys()][0]);
   following = true;
   draw();
+  showEntry();
 }
 
 function onChat(fresh) {
