@@ -14,6 +14,7 @@ from bot.errors import (
     TelegramUnreachableError,
 )
 from bot.sandbox import TelegramServer
+from bot.sandbox.faults import Kind
 
 TOKEN = "4242:test-token-of-the-sandbox"
 CHAT = 77
@@ -57,7 +58,7 @@ async def test_a_call_gives_the_result(server: TelegramServer, client: TelegramC
     ],
 )
 async def test_a_definite_refusal_is_one(
-    server: TelegramServer, client: TelegramClient, kind: str, error: type[Exception]
+    server: TelegramServer, client: TelegramClient, kind: Kind, error: type[Exception]
 ) -> None:
     """After a 4xx nothing was done: trying again cannot double a message."""
     server.faults.add(method="sendMessage", kind=kind, count=1)
@@ -71,7 +72,7 @@ async def test_a_definite_refusal_is_one(
     [("500", True, 0), ("502", True, 0), ("504", False, 0), ("drop", False, 0), ("accept_then_cut", False, 1)],
 )
 async def test_a_fate_that_is_unknown_is_called_so(
-    server: TelegramServer, client: TelegramClient, kind: str, over: bool, done: int
+    server: TelegramServer, client: TelegramClient, kind: Kind, over: bool, done: int
 ) -> None:
     """A cut call may have been carried out; after a complete 5xx it is at least no longer under way."""
     server.faults.add(method="sendMessage", kind=kind, count=1)
