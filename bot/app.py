@@ -87,7 +87,9 @@ async def sandbox(settings: Settings) -> int:
     stop = _stop_on_signals()
     async with AsyncExitStack() as stack:
         folder = settings.data_dir / "sandbox"
-        telegram = TelegramServer(folder=folder / "telegram", port=_free_port(_SANDBOX_PORT))
+        # The folder remembers the port, so that an open page goes on after a restart.
+        port = 0 if (folder / "telegram").exists() else _free_port(_SANDBOX_PORT)
+        telegram = TelegramServer(folder=folder / "telegram", port=port)
         telegram.add_bot(_SANDBOX_TOKEN)
         await telegram.start()
         stack.push_async_callback(telegram.aclose)

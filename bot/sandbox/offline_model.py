@@ -76,7 +76,7 @@ def _opening(question: str, facts: dict[str, str]) -> str:
 
 
 def _recalled(thing: str, facts: dict[str, str]) -> str:
-    known = facts.get(thing) or facts.get(thing.split()[0])
+    known = facts.get(thing) or facts.get(thing.split(maxsplit=1)[0])
     return f"You told me that your {thing} is **{known}**." if known else f"You have not told me your {thing} yet."
 
 

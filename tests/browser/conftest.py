@@ -81,17 +81,20 @@ class Sandbox:
             "MASTER_KEY_FILE": str(self.folder / "secrets" / "master.key"),
             "HTTP_PORT": "0",
         }
+        self._process = self._spawn(nothing, own, output, log)
+        found = await until(lambda: self.is_over() or _LINK.search(output.read_text()), "the link is printed")
+        assert isinstance(found, re.Match), log.read_text()
+        self.link = found.group()
+
+    def _spawn(self, nothing: Path, own: dict[str, str], output: Path, log: Path) -> subprocess.Popen[bytes]:
         with output.open("wb") as out, log.open("wb") as err:
-            self._process = subprocess.Popen(
+            return subprocess.Popen(
                 [sys.executable, "-m", "bot", "sandbox", "--env-file", str(nothing)],
                 cwd=ROOT, env={"PATH": os.environ["PATH"], **own, **self.settings}, stdin=subprocess.DEVNULL,
                 stdout=out, stderr=err, start_new_session=True,
             )  # fmt: skip
-        found = await until(lambda: self._is_over() or _LINK.search(output.read_text()), "the link is printed")
-        assert isinstance(found, re.Match), log.read_text()
-        self.link = found.group()
 
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
         return self._process is None or self._process.poll() is not None
 
     async def kill(self) -> None:
@@ -188,6 +191,11 @@ class Tab:
         self.name = await self.page.locator("nav li span").nth(known).inner_text()
         await self.page.locator("header").get_by_text(self.name, exact=False).wait_for()
 
+    async def choose(self, name: str) -> None:
+        """Goes on as a customer of the list."""
+        await self.page.locator("nav li button", has=self.page.get_by_text(name, exact=True)).click()
+        self.name = name
+
     @property
     async def chat_id(self) -> int:
         return int(await self.page.evaluate("sessionStorage.getItem('chat')"))
@@ -209,7 +217,6 @@ class Tab:
         await self.says(text)
         return await self.sees(before + 1)
 
-
     async def fits(self) -> bool:
         """Nothing has to be scrolled sideways, and the field to write in is in sight."""
         await expect(self.box).to_be_in_viewport(ratio=1)
@@ -226,6 +233,7 @@ async def browser() -> AsyncIterator[Browser]:
         if os.environ.get("CI"):
             pytest.fail(reason)
         pytest.skip(reason)
+    expect.set_options(timeout=PATIENCE_SECONDS * 1000)
     async with async_playwright() as playwright:
         started = await playwright.chromium.launch(executable_path=found, args=list(_FLAGS))
         yield started
@@ -247,21 +255,28 @@ async def quick_sandbox(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterat
         await model.aclose()
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def restarted(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Sandbox]:
+    """The sandbox that tests end, kill and start again; see `own_sandbox`."""
+    sandbox = Sandbox(tmp_path_factory.mktemp("own"))
+    yield sandbox
+    await sandbox.stop()
+
+
 @pytest_asyncio.fixture(loop_scope="session")
-async def make_sandbox(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[Sandbox]]]:
-    """Starts sandboxes of the test's own, exactly as `make run` does; ended with the test."""
-    made: list[Sandbox] = []
+async def own_sandbox(restarted: Sandbox) -> Sandbox:
+    """A sandbox that may be killed, running exactly as `make run` starts it: its own model, its natural pace."""
+    if restarted.is_over():
+        await restarted.start()
+    return restarted
 
-    async def make(**settings: str) -> Sandbox:
-        folder = tmp_path / f"sandbox-{len(made)}"
-        folder.mkdir()
-        made.append(Sandbox(folder, settings))
-        await made[-1].start()
-        return made[-1]
 
-    yield make
-    for sandbox in made:
-        await sandbox.stop()
+@pytest_asyncio.fixture(loop_scope="session")
+async def fresh_sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
+    """One that nobody has ever written to; not started yet."""
+    sandbox = Sandbox(tmp_path)
+    yield sandbox
+    await sandbox.stop()
 
 
 Opener = Callable[..., Awaitable[Tab]]

@@ -12,14 +12,11 @@ MOST_BYTES = 200_000
 TALK = ("My order number is 4711, and the parcel has not arrived.", "What was my order number?")
 
 
-async def test_the_picture_shows_a_conversation_and_is_small(
-    open_tab: Opener, make_sandbox: object, tmp_path: Path
-) -> None:
+async def test_the_picture_shows_a_conversation_and_is_small(open_tab: Opener, fresh_sandbox: Sandbox) -> None:
     """1200x800, light, at most 200 kB."""
     if os.environ.get("PICTURES") or not PICTURE.exists():
-        assert callable(make_sandbox)
-        sandbox: Sandbox = await make_sandbox()
-        tab = await open_tab(sandbox, DESKTOP, new=False, color_scheme="light", timezone_id="UTC")
+        await fresh_sandbox.start()
+        tab = await open_tab(fresh_sandbox, DESKTOP, new=False, color_scheme="light", timezone_id="UTC")
         await tab.page.get_by_role("button", name="Start", exact=True).click()
         await tab.sees(1)
         for text in TALK:

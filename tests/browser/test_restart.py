@@ -1,18 +1,15 @@
 """The sandbox exactly as `make run` starts it: its own model at its natural pace, and what a kill does to a chat."""
 
 import re
-from collections.abc import Awaitable, Callable
 
 from playwright.async_api import expect
 
 from tests.browser.conftest import Opener, Sandbox
 
-Maker = Callable[..., Awaitable[Sandbox]]
 
-
-async def test_an_answer_grows_as_a_draft_and_then_stands_as_a_message(open_tab: Opener, make_sandbox: Maker) -> None:
+async def test_an_answer_grows_as_a_draft_and_then_stands_as_a_message(open_tab: Opener, own_sandbox: Sandbox) -> None:
     """The customer reads along; the message takes the draft's place, once."""
-    tab = await open_tab(await make_sandbox(), new=False)
+    tab = await open_tab(own_sandbox)
     await tab.says("Tell me a long story, please.")
     await tab.draft.wait_for()
     await expect(tab.status).to_have_text("writing…")
@@ -24,10 +21,10 @@ async def test_an_answer_grows_as_a_draft_and_then_stands_as_a_message(open_tab:
     await expect(tab.draft).to_have_count(0)
 
 
-async def test_an_answer_cut_by_a_kill_arrives_after_the_next_start(open_tab: Opener, make_sandbox: Maker) -> None:
+async def test_an_answer_cut_by_a_kill_arrives_after_the_next_start(open_tab: Opener, own_sandbox: Sandbox) -> None:
     """`kill -9` to everything in the middle of an answer: the open page connects again by itself and shows it, once."""
-    sandbox = await make_sandbox()
-    tab = await open_tab(sandbox, new=False)
+    sandbox = own_sandbox
+    tab = await open_tab(sandbox)
     assert "noted" in await tab.asks("My order number is 4711.")
     await tab.says("What is my order number? Tell me in detail, please.")
     await tab.draft.wait_for()
@@ -43,13 +40,14 @@ async def test_an_answer_cut_by_a_kill_arrives_after_the_next_start(open_tab: Op
     assert "message 3" in await tab.sees(3)
     await expect(tab.mine).to_have_count(3)
     later = await open_tab(sandbox, new=False)
+    await later.choose(tab.name)
     await later.sees(3)
 
 
-async def test_what_was_said_outlives_an_orderly_end(open_tab: Opener, make_sandbox: Maker) -> None:
+async def test_what_was_said_outlives_an_orderly_end(open_tab: Opener, own_sandbox: Sandbox) -> None:
     """SIGTERM ends with 0; the next start goes on with the same link and the whole conversation."""
-    sandbox = await make_sandbox()
-    tab = await open_tab(sandbox, new=False)
+    sandbox = own_sandbox
+    tab = await open_tab(sandbox)
     await tab.asks("My order number is 4711.")
     assert await sandbox.stop() == 0
     await sandbox.start()

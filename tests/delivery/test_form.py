@@ -9,8 +9,8 @@ from bot.delivery.form import LIMIT, clean, pieces_of, split_plain, utf16_units
 from bot.sandbox.entities import formatted
 
 MARKS = ["*", "**", "_", "`", "```", "```py\n", "#", "# ", "- ", "1. ", "> ", "|", "|---|", "~~", "||", "[", "](", ")"]
-WORDS = ["word", " ", "\n", "\n\n", "<", ">", "\\", "$", "http://a.example", "中文", "“", "”", "。", "שלום", "مرحبا", "😀"]
-SIGNS = st.sampled_from([*MARKS, *WORDS, "👩\u200d👩\u200d👧", "\u200b", "e\u0301"])
+WORDS = ["word", " ", "\n", "\n\n", "<", ">", "\\", "$", "http://a.example", "中文", "“", "”", "。", "שלום", "مرحبا"]
+SIGNS = st.sampled_from([*MARKS, *WORDS, "😀", "👩\u200d👩\u200d👧", "\u200b", "e\u0301"])
 
 
 @settings(max_examples=300, deadline=None)
