@@ -107,14 +107,16 @@ async def sandbox(settings: Settings) -> int:
         if settings.chat_api_url in {"", OFFLINE}:
             changes["chat_api_url"] = OFFLINE
         parts = await _open(stack, settings.model_copy(update=changes), Timing())
-        print(_sandbox_words(telegram.page_url), flush=True)  # noqa: T201 (the link is for the person at the terminal)
+        offline = parts.settings.chat_api_url == OFFLINE
+        print(_sandbox_words(telegram.page_url, offline=offline), flush=True)  # noqa: T201 (the link is for the person at the terminal)
         await _serve(stack, parts, frozenset({"ingress", "worker", "web"}), stop)
     return 0
 
 
-def _sandbox_words(link: str) -> str:
+def _sandbox_words(link: str, *, offline: bool) -> str:
+    model = "an offline model" if offline else "the model behind CHAT_API_URL"
     return (
-        "\n  The sandbox is running: the real service, a local stand-in for Telegram, an offline model.\n"
+        f"\n  The sandbox is running: the real service, a local stand-in for Telegram, {model}.\n"
         f"  Open this link in a browser and chat:\n\n    {link}\n\n  Ctrl-C ends it; what was said is kept.\n"
     )
 
