@@ -18,6 +18,8 @@ def show(console: Console, result: dict[str, Any], gates: list[Gate]) -> None:
     if any(name in result for name in ("history", "chats", "prefix")):
         console.print(_scaling(result))
     console.print(_verdicts(gates))
+    if result["skipped"]:
+        console.print(f"No time was left for: {', '.join(result['skipped'])}.")
     missed = [gate for gate in gates if not gate.passed]
     console.print(f"{len(gates) - len(missed)} of {len(gates)} gates passed, in {result['seconds']:.0f} s.")
 

@@ -30,10 +30,9 @@ class Scale:
 
 
 async def alternate(
-    wanted: frozenset[str], scale: Scale, spare: Spare, tell: Callable[[str], None]
-) -> list[dict[str, Any]]:
-    """One entry per round: the figures of ``relay`` and of ``service``, measured one after the other."""
-    rounds: list[dict[str, Any]] = []
+    wanted: frozenset[str], scale: Scale, spare: Spare, tell: Callable[[str], None], *, into: list[dict[str, Any]]
+) -> None:
+    """One entry per finished round: the figures of ``relay`` and of ``service``, measured one after the other."""
     for number in range(scale.rounds):
         pair: dict[str, Any] = {}
         rate = 0.0
@@ -42,8 +41,7 @@ async def alternate(
             async with folder() as state, running(name, state) as system:
                 pair[name] = await _figures(system, wanted, scale, spare, rate=rate, number=number)
             rate = rate or pair[name].get("half_rate", 0.0)
-        rounds.append(pair)
-    return rounds
+        into.append(pair)
 
 
 _ORDER: Final[tuple[Name, Name]] = ("relay", "service")  # the relay's maximum sets the pace of the half load

@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from redis.exceptions import RedisError
 
@@ -34,6 +34,9 @@ from tests.crash.stage import (
     scratch,
     until,
 )
+
+BLUR_SECONDS: Final = 3.0
+"""When a cut-off edit is accepted after all; nothing may depend on how late that is."""
 
 NOISE: Final = 1_000_000
 HANDOVER_SECONDS: Final = QUICK.drain + 6.0
@@ -76,14 +79,19 @@ async def theatre() -> AsyncIterator[Theatre]:
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """What is to happen. ``trip`` as in ``tests.crash.child``, for the first process (several with commas between; with
-    none the second one starts beside it); ``second_trip`` for the one that takes over."""
+    """What is to happen.
+
+    ``trip`` as in ``tests.crash.child``, for the first process (several with commas between; with none the second one
+    starts beside it); ``second_trip`` for the one that takes over. ``wake``: what ends the freeze of the first process:
+    ``freeze_seconds``, half a second after the other has answered, or the other's own strike.
+    """
 
     plot: str
     trip: str = ""
     second_trip: str = ""
     mutations: tuple[str, ...] = ()
     freeze_seconds: float = FREEZE_SECONDS
+    wake: Literal["time", "answered", "second strike"] = "time"
     settle_seconds: float = 60.0
 
     @property
@@ -168,13 +176,23 @@ class Stagehand:
     async def _come_to_rest(self, acting: "asyncio.Task[None]", struck: bool) -> str:
         """Lets the frozen go on and everything end; what went wrong, if something did."""
         if self.victim.stops:
-            await asyncio.sleep(self.incident.freeze_seconds)
+            await self._sleep_of_the_victim()
             self.victim.send(signal.SIGCONT)
         try:
             await asyncio.wait_for(acting, _ANSWER_SECONDS + _STRIKE_SECONDS)
         except TimeoutError:
             return "the conversation did not come to its end"
         return await self._quiet()
+
+    async def _sleep_of_the_victim(self) -> None:
+        rescuer = self.rescuer
+        if self.incident.wake == "second strike" and rescuer is not None:
+            await until(lambda: _struck(rescuer), _STRIKE_SECONDS)
+        elif self.incident.wake == "answered":
+            await until(self.crowd.all_answered, _ANSWER_SECONDS)
+            await asyncio.sleep(0.5)
+        else:
+            await asyncio.sleep(self.incident.freeze_seconds)
 
     async def _third(self) -> None:
         """Continues the second process when it froze, replaces it when it died."""
@@ -227,6 +245,15 @@ class Stagehand:
     def fault(self, method: str, kind: Any, *, times: int = 1, **more: Any) -> None:
         """The next calls of the method in this incident's chat fail."""
         self.theatre.telegram.faults.add(method=method, kind=kind, count=times, chat_id=self.chat_id, **more)
+
+    async def idle(self) -> None:
+        """Waits until nobody works on the chat and nothing waits for work in it."""
+        deadline = time.monotonic() + _ANSWER_SECONDS
+        async with self.ledger() as book:
+            while (await book.open_work(self.crowd.items)).get("busy"):
+                if time.monotonic() > deadline:
+                    return
+                await asyncio.sleep(0.05)
 
     async def struck(self) -> None:
         """Waits until a fault of this incident has struck."""
@@ -293,7 +320,7 @@ async def _edited(hand: Stagehand) -> None:
     await hand.hear()
     hand.crowd.edit(hand.chat_id, first)
     await until(lambda: hand.rescuer is not None, _STRIKE_SECONDS)
-    await asyncio.sleep(QUICK.lease * 1.5)
+    await hand.idle()
     hand.crowd.ask(hand.chat_id)
     await hand.hear()
 
@@ -305,21 +332,23 @@ async def _blurred(hand: Stagehand) -> None:
     await hand.struck()
     await asyncio.sleep(QUICK.flight * 0.5)
     for method in ("editMessageText", "editMessageReplyMarkup"):
-        hand.fault(method, "late", seconds=1.6, times=9)
+        hand.fault(method, "late", seconds=BLUR_SECONDS, times=9)
     await hand.hear()
     hand.crowd.ask(hand.chat_id)
     await hand.hear()
-    await asyncio.sleep(1.6)
+    await asyncio.sleep(BLUR_SECONDS)
 
 
 async def _two(hand: Stagehand) -> None:
-    """The first send never arrives, so that sweeps follow; a second question shortly before the first sweep."""
+    """The first send never arrives, so that sweeps follow; the reply to the second answer takes longer than the first
+    sweep is away."""
     hand.fault("sendMessage", "drop")
     hand.crowd.ask(hand.chat_id)
     await hand.hear()
-    await asyncio.sleep(QUICK.sweeps[0] - 1.0)
+    hand.fault("sendMessage", "slow", seconds=QUICK.sweeps[0] + 1.0)
     hand.crowd.ask(hand.chat_id)
     await hand.hear()
+    await asyncio.sleep(QUICK.sweeps[0] + 1.0)
 
 
 async def _forgotten(hand: Stagehand) -> None:
@@ -342,9 +371,8 @@ def _after_fault(method: str, kind: str, *, after: float = 0.0, then: Plot = _on
 
 async def _handover(hand: Stagehand) -> None:
     """The process is asked to end while the model still thinks."""
-    hand.crowd.ask(hand.chat_id)
-    await until(lambda: bool(hand.theatre.slow_chat.made), _ANSWER_SECONDS)
-    await asyncio.sleep(0.2)
+    item, requests = hand.crowd.ask(hand.chat_id), hand.theatre.slow_chat.requests
+    await until(lambda: any(item.marker in str(request.messages[-1]) for request in requests), _ANSWER_SECONDS)
     hand.victim.send(signal.SIGTERM)
     await hand.hear()
 

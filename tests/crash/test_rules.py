@@ -36,20 +36,18 @@ class Case:
 
 CASES = (
     Case("1", "nothing_is_known", Incident("crowded"), ("double", "healed", "broken")),
-    Case(
-        "2", "fence_is_not_raised", Incident("single", "after:ask:1:stop", freeze_seconds=AFTER_THE_OTHER), ("double",)
-    ),
+    Case("2", "fence_is_not_raised", Incident("single", "after:ask:1:stop", wake="answered"), ("double",)),
     Case(
         "3",
         "drafts_unchecked",
-        Incident("lengthy", "before:sendMessageDraft:1:stop", freeze_seconds=AFTER_THE_OTHER),
+        Incident("lengthy", "before:sendMessageDraft:1:stop", wake="answered"),
         ("ghosts",),
     ),
     Case("4", "journal_after_the_send", Incident("one", "after:sendMessage:1:kill"), ("double",)),
     Case(
         "5",
         "no_check_at_the_write",
-        Incident("one", "before:sendMessage:1:stop", freeze_seconds=AFTER_THE_OTHER),
+        Incident("single", "before:sendMessage:1:stop", wake="answered"),
         ("healed",),
     ),
     Case(
@@ -83,7 +81,7 @@ CASES = (
     Case(
         "8a",
         "anybody_finishes",
-        Incident("edited", "before:finish:2:stop", "before:ask:1:kill", freeze_seconds=3.2),
+        Incident("edited", "before:finish:2:stop", "before:ask:1:kill", wake="second strike"),
         ("lost",),
     ),
     Case("8b", "no_sweeps", Incident("overdue"), ("double",)),
@@ -91,7 +89,7 @@ CASES = (
     Case("9b", "no_last_look", Incident("late"), ("double", "healed")),
     Case("10", "no_slack", Incident("cut, then silence"), ("double", "healed")),
     Case("11", "one_step", Incident("blurred"), ("double", "lost", "history", "inversions")),
-    Case("12", "sweeps_beside_the_mailbox", Incident("two", "after:sendMessage:2:stop"), ("vanished", "lost")),
+    Case("12", "sweeps_beside_the_mailbox", Incident("two"), ("vanished", "lost")),
     Case("13", "no_heartbeat", Incident("slow"), ("asked_again",)),
     Case("invariant 2", "notices_enter_the_history", Incident("plain"), ("history",)),
     Case("durable first", "confirmed_before_stored", Incident("one", "before:enqueue:1:kill"), ("trouble", "lost")),
