@@ -64,10 +64,14 @@ class Round:
     async def play(self) -> Report:
         """All of it; bounded in time."""
         started = time.monotonic()
-        async with AsyncExitStack() as stack, asyncio.timeout(_ROUND_SECONDS):
-            await self._open(stack)
-            await self._suffer()
-            await self._settle()
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(_ROUND_SECONDS):
+                    await self._open(stack)
+                    await self._suffer()
+                    await self._settle()
+            except TimeoutError:
+                self._report.unsettled.append(f"{self._topology} {self._seed}: given up after {_ROUND_SECONDS:.0f} s")
         self._report.crashed += self._house.crashed
         self._report.leaks += await asyncio.to_thread(self._told_in_logs)
         self._report.seconds = time.monotonic() - started
