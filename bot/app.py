@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from bot.collector import unhurried_collector
 from bot.delivery.telegram import TelegramClient
 from bot.errors import SettingsError, TelegramError, TelegramUnauthorizedError
 from bot.ingress import Ingress, Poller, keep_webhook
@@ -239,8 +240,9 @@ async def _work(parts: _Parts, working: asyncio.Event) -> None:
 
 def _load_worker() -> None:
     """aiogram alone takes two seconds to import."""
-    for name in ("bot.worker", "handlers.telegram.customer", "handlers.telegram.dispatch"):
-        import_module(name)
+    with unhurried_collector():
+        for name in ("bot.worker", "handlers.telegram.customer", "handlers.telegram.dispatch"):
+            import_module(name)
 
 
 async def _worker(stack: AsyncExitStack, parts: _Parts) -> "Worker":

@@ -420,14 +420,14 @@ class Writer:
 
     async def lost(self) -> set[bytes]:
         """What is missing once the store can be read: a failed write may have ended it, and it may still be loading."""
-        kept: list[bytes] = []
+        kept: set[object] = set()
 
         async def read() -> bool:
-            kept[:] = await self.client.hkeys("log")
+            kept.update(await self.client.hkeys("log"))
             return True
 
         await until(read)
-        return set(self.confirmed) - set(kept)
+        return set(self.confirmed) - kept
 
 
 async def test_a_failed_write_to_the_log_loses_nothing_and_heals(
