@@ -119,7 +119,9 @@ async def _measure(options: argparse.Namespace, console: Console) -> dict[str, A
 
 def _sizes(options: argparse.Namespace) -> tuple[Scale, Sizes, int]:
     scale = Scale(rounds=1, seconds=2.0, idle_seconds=2.0, warm_answers=500) if options.quick else Scale()
-    sizes = Sizes(chats=20_000, alternations=2, answers=160, chats_seconds=2.0) if options.quick else Sizes()
+    sizes = (
+        Sizes(turns=4_000, chats=5_000, alternations=2, answers=160, chats_seconds=2.0) if options.quick else Sizes()
+    )
     if options.rounds:
         scale = replace(scale, rounds=options.rounds)
     if options.seconds:
