@@ -294,6 +294,7 @@ async def _worker(stack: AsyncExitStack, parts: _Parts) -> "Worker":
             settings.support_contact,
         ),
         metrics=parts.metrics,
+        recheck=parts.timing.recheck,
     )
     return Worker(
         reader=reader,

@@ -141,7 +141,9 @@ class Turns:
         dispatch: Dispatch,
         manner: Manner,
         metrics: Metrics,
+        recheck: float,
     ) -> None:
+        self._recheck = recheck
         self._journal = journal
         self._window = window
         self._vault = vault
@@ -344,6 +346,7 @@ class Turns:
             draft_id=state.fence,
             drafts=state.ready.chat_id > 0,
             standing=lambda: self._journal.standing(state),
+            recheck=self._recheck,
         )
 
     # ---- what cannot be handled

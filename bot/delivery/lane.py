@@ -14,7 +14,7 @@ from typing import Any, Final
 from bot.delivery.form import Piece
 from bot.delivery.pace import Pace
 from bot.delivery.probe import Probe
-from bot.delivery.telegram import TelegramClient
+from bot.delivery.telegram import TelegramClient, checked_within
 from bot.errors import (
     TelegramBlockedError,
     TelegramError,
@@ -193,19 +193,17 @@ class Lane:
                 await self._after_refusal(chat_id, attempt, error)
 
     async def _send(self, state: ChatState, say: Say, number: int, attempt: "_Attempt") -> int:
-        loop = asyncio.get_running_loop()
-        permitted = loop.time()
-
         async def still_permitted() -> None:
             # A worker frozen between the journal and the write would send what another one has sent meanwhile.
-            if loop.time() - permitted > self._timing.recheck:
-                permit = await self._journal.permit(state, say.turn, number, 0, None, again=True)
-                if permit.message_id is not None:
-                    raise _AlreadySentError(permit.message_id)
+            permit = await self._journal.permit(state, say.turn, number, 0, None, again=True)
+            if permit.message_id is not None:
+                raise _AlreadySentError(permit.message_id)
 
+        now = asyncio.get_running_loop().time()
+        guard = checked_within(self._timing.recheck, still_permitted, since=now)
         chat_id = state.ready.chat_id
         try:
-            reply = await self._telegram.call("sendMessage", attempt.parameters(chat_id), guard=still_permitted)
+            reply = await self._telegram.call("sendMessage", attempt.parameters(chat_id), guard=guard)
         except _AlreadySentError as error:
             return error.message_id
         if not isinstance(reply, dict) or "message_id" not in reply:

@@ -11,7 +11,7 @@ from typing import Final
 
 from bot.delivery.form import LIMIT, clean, utf16_units
 from bot.delivery.pace import Pace
-from bot.delivery.telegram import TelegramClient
+from bot.delivery.telegram import TelegramClient, checked_within
 from bot.errors import TelegramError, TelegramRetryAfterError
 from storage.errors import StorageError
 from storage.journal import StaleFenceError
@@ -36,7 +36,9 @@ class Preview:
         draft_id: int,
         drafts: bool,
         standing: Callable[[], Awaitable[bool]],
+        recheck: float,
     ) -> None:
+        self._recheck = recheck
         self._telegram = telegram
         self._pace = pace
         self._chat_id = chat_id
@@ -96,10 +98,11 @@ class Preview:
         target: dict[str, object] = {"chat_id": self._chat_id}
         if self._topic:
             target["message_thread_id"] = self._topic
+        guard = checked_within(self._recheck, self._must_stand)
         method = "sendMessageDraft" if self._drafts else "sendChatAction"
         content = {"draft_id": self._draft_id, "text": text} if self._drafts else {"action": "typing"}
         try:
-            await self._telegram.call(method, target | content, seconds=_CALL_SECONDS, guard=self._must_stand)
+            await self._telegram.call(method, target | content, seconds=_CALL_SECONDS, guard=guard)
         except TelegramRetryAfterError as error:
             self._pace.mute(self._chat_id, error.seconds)
         except (TelegramError, StorageError):

@@ -5,7 +5,9 @@ go through aiogram's own ``Bot``. What sets this client apart is that it tells r
 calls whose fate is unknown from each other, and that it can check something in the very moment before the write.
 """
 
+import asyncio
 import json
+import math
 import ssl
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -33,6 +35,22 @@ REPLY_SECONDS: Final = 20.0
 
 _KEEPALIVE_SECONDS: Final = 20.0
 _CONNECT_SECONDS: Final = 5.0
+
+
+def checked_within(seconds: float, check: Callable[[], Awaitable[None]], *, since: float = -math.inf) -> Guard:
+    """A guard that asks ``check`` until its answer is younger than that: a process may freeze while it asks, too.
+
+    ``since``: when it was last asked, by the loop's clock.
+    """
+
+    async def guard() -> None:
+        loop = asyncio.get_running_loop()
+        asked = since
+        while loop.time() - asked > seconds:
+            asked = loop.time()
+            await check()
+
+    return guard
 
 
 class _Guarded(BytesPayload):

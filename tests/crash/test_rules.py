@@ -20,6 +20,7 @@ AFTER_THE_OTHER: Final = 4.5
 """A freeze after which the other process has certainly sent, also where it waited for a request under way."""
 
 _AT_ONCE = 14
+_MORE_TRIES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +103,10 @@ def _harmed(ending: Ending, harm: tuple[str, ...]) -> bool:
     return any(beside[kind] if kind in beside else getattr(ending.verdict, kind) > 0 for kind in harm)
 
 
+def _shown(case: Case, ending: Ending) -> bool:
+    return ending.struck and _harmed(ending, case.harm)
+
+
 @pytest.mark.crash
 @pytest.mark.slow
 async def test_without_its_rule_each_incident_ends_badly_and_with_it_well() -> None:
@@ -109,10 +114,16 @@ async def test_without_its_rule_each_incident_ends_badly_and_with_it_well() -> N
     sound = [case.incident for case in CASES]
     broken = [replace(case.incident, mutations=(case.mutation,), settle_seconds=20.0) for case in CASES]
     endings = await play_all([*broken, *sound], at_once=_AT_ONCE)
+    shown = dict(zip(CASES, endings, strict=False))
+    for _ in range(_MORE_TRIES):
+        # Some harm needs two things to meet in time, which a quick or a busy machine may miss, and meet the next time.
+        missing = [case for case in CASES if not _shown(case, shown[case])]
+        again = [replace(case.incident, mutations=(case.mutation,), settle_seconds=20.0) for case in missing]
+        shown |= dict(zip(missing, await play_all(again, at_once=_AT_ONCE) if again else [], strict=True))
     harmless = [
         f"{case.rule}: {case.mutation} did no harm: {ending.told()}"
-        for case, ending in zip(CASES, endings, strict=False)
-        if not ending.struck or not _harmed(ending, case.harm)
+        for case, ending in shown.items()
+        if not _shown(case, ending)
     ]
     unsound = [
         f"{case.rule}: not clean with the rule: {ending.told()}"

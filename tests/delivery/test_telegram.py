@@ -1,10 +1,12 @@
 """The wire to the Bot API: refused, never sent, or of unknown fate."""
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
 
-from bot.delivery.telegram import TelegramClient
+from bot.delivery.telegram import TelegramClient, checked_within
 from bot.errors import (
     TelegramBlockedError,
     TelegramRefusedError,
@@ -131,3 +133,26 @@ async def test_no_error_shows_the_token(server: TelegramServer) -> None:
                 await client.call("sendMessage", SAY)
             assert "test-token" not in repr(caught.value) + str(caught.value)
             assert caught.value.__cause__ is None
+
+
+async def test_a_check_whose_answer_is_old_by_the_time_it_comes_is_asked_again() -> None:
+    """A process can freeze between the answer of a check and the write it permits."""
+    asked = []
+
+    async def slow_at_first() -> None:
+        asked.append(1)
+        if len(asked) == 1:
+            time.sleep(0.05)  # noqa: ASYNC251 (the whole process stands still)
+
+    guard = checked_within(0.02, slow_at_first)
+    await guard()
+    assert len(asked) == 2
+
+
+async def test_a_fresh_permit_is_not_asked_for_again() -> None:
+    """The normal path costs no further call."""
+
+    async def never() -> None:
+        pytest.fail("asked")
+
+    await checked_within(10.0, never, since=asyncio.get_running_loop().time())()
