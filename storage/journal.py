@@ -24,6 +24,10 @@ class Fate(Enum):
     UNDELIVERABLE = "x"
 
 
+TIRED_AFTER = 4
+"""Claims in a row that ended in nothing, after which a chat rests before the next."""
+
+
 class StaleFenceError(StorageError):
     """Another worker took the chat over: stop, write nothing, send nothing."""
 
@@ -72,6 +76,7 @@ class ChatState:
     open_turn: OpenTurn | None
     blocked_ms: int
     claims: int
+    tired: bool = False
     edits: int = 0
     last: dict[int, int] = field(default_factory=dict)
     first: dict[int, int] = field(default_factory=dict)
@@ -102,7 +107,7 @@ class Journal:
     async def begin(self, ready: Ready, most: int) -> ChatState | None:
         """Opens a claimed chat with its first ``most`` items; None when the entry no longer stands for the chat."""
         keys = self._keys.of(ready.chat_id)
-        reply = await self._store.insist("begin", [keys.chat, keys.mail], [ready.entry, most])
+        reply = await self._store.insist("begin", [keys.chat, keys.mail], [ready.entry, most, TIRED_AFTER])
         if reply[0] == b"gone":
             return None
         flat = reply[3]
@@ -116,6 +121,7 @@ class Journal:
             open_turn=_open_turn(fields),
             blocked_ms=int(fields.get("blocked", 0)),
             claims=int(fields.get("claims", 0)),
+            tired=reply[5] == 1,
             edits=int(fields.get("edits", 0)),
             last=_by_topic(fields, "n:"),
             first=_by_topic(fields, "s:"),
@@ -196,13 +202,16 @@ class Journal:
             raise StaleFenceError
         return not lost
 
-    async def park(self, state: ChatState, delay_ms: int, *, forgive: bool) -> None:
-        """Gives the chat back, to be claimed again after ``delay_ms``; the journal stays as it is."""
+    async def park(self, state: ChatState, delay_ms: int, *, rest: bool = False) -> None:
+        """Gives the chat back, to be claimed again after ``delay_ms``; the journal stays as it is.
+
+        ``rest``: a tired chat rests and its claims still count; otherwise this claim was no failure: they are forgiven.
+        """
         keys = self._of(state)
         await self._store.insist(
             "park",
             [keys.chat, keys.ready, keys.later],
-            [state.fence, state.ready.entry, state.ready.chat_id, delay_ms, "1" if forgive else "0"],
+            [state.fence, state.ready.entry, state.ready.chat_id, delay_ms, "rest" if rest else "forgive"],
         )
 
     async def fail(self, state: ChatState) -> int:

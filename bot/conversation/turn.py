@@ -29,7 +29,7 @@ from bot.logs import get_logger
 from bot.metrics import Metrics
 from storage.errors import SealBrokenError
 from storage.inbox import Mail, Ready
-from storage.journal import ChatState, Fate, Journal, OpenTurn, Planned
+from storage.journal import TIRED_AFTER, ChatState, Fate, Journal, OpenTurn, Planned
 from storage.vault import Vault
 
 Dispatch = Callable[[dict[str, Any]], Awaitable[Intent]]
@@ -39,6 +39,8 @@ FAILURES: Final = 5
 MOST_MAIL: Final = 200
 """Items that one turn looks at; the rest waits for the next."""
 
+_REST_SECONDS: Final = 0.25
+_LONGEST_REST_SECONDS: Final = 15.0
 _PART_UNITS: Final = 4000
 _CONTINUATION_SECONDS: Final = 1.0
 _LOOK_SECONDS: Final = 0.05
@@ -163,21 +165,24 @@ class Turns:
         try:
             await self._go(state)
         except asyncio.CancelledError:
-            await asyncio.shield(self._journal.park(state, 0, forgive=True))
+            await asyncio.shield(self._journal.park(state, 0))
             raise
         except LaterError as error:
-            await self._journal.park(state, int(error.seconds * 1000), forgive=True)
+            await self._journal.park(state, int(error.seconds * 1000))
         except HandlerFailedError as error:
             await self._after_failure(state, error.mail)
         return True
 
     async def _go(self, state: ChatState) -> None:
-        if state.claims > CRASHES:
+        if state.tired:
+            # Crashes of the process, not of a handler: give whatever dies here time to recover.
+            rest = min(_REST_SECONDS * 2 ** (state.claims - TIRED_AFTER), _LONGEST_REST_SECONDS)
+            await self._journal.park(state, int(rest * 1000), rest=True)
+            return
+        # Words that are fixed may stand already: they get twice as many tries before they are given up.
+        if state.claims > (CRASHES if state.open_turn is None else 2 * CRASHES):
             await self._give_up(state)
             return
-        if state.claims > 3:
-            # Crashes of the process, not of a handler: give whatever dies here time to recover.
-            await asyncio.sleep(min(0.5 * 2 ** (state.claims - 4), 30.0))
         if state.open_turn is not None:
             await self._resume(state, state.open_turn)
             return
@@ -353,7 +358,7 @@ class Turns:
     async def _after_failure(self, state: ChatState, mail: Mail) -> None:
         failures = await self._journal.fail(state)
         if failures < FAILURES:
-            await self._journal.park(state, 100 * 2**failures, forgive=True)
+            await self._journal.park(state, 100 * 2**failures)
             return
         await self._set_aside(state, mail)
 

@@ -1,8 +1,9 @@
 -- Gives a claimed chat back: at once (delay 0) or when a time has come. What the journal holds stays.
--- KEYS: chat ready later   ARGV: fence, entry, chat id, delay in ms, forgive ('1': this claim was no failure)
+-- KEYS: chat ready later   ARGV: fence, entry, chat id, delay in ms, how ('forgive': this claim was no failure, 'rest')
 local f = redis.call('HMGET', KEYS[1], 'fence', 'entry')
 if f[1] ~= ARGV[1] or f[2] ~= ARGV[2] then return 0 end
-if ARGV[5] == '1' then redis.call('HDEL', KEYS[1], 'claims') end
+if ARGV[5] == 'forgive' then redis.call('HDEL', KEYS[1], 'claims') end
+if ARGV[5] == 'rest' then redis.call('HSET', KEYS[1], 'rested', 1) end
 redis.call('XACK', KEYS[2], 'workers', ARGV[2])
 redis.call('XDEL', KEYS[2], ARGV[2])
 redis.call('HINCRBY', KEYS[1], 'fence', 1)

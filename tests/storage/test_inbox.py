@@ -112,7 +112,7 @@ async def test_a_parked_chat_comes_back_when_its_time_has_come_and_not_twice(hou
     [ready] = await house.claim()
     state = await house.journal.begin(ready, 10)
     assert state is not None
-    await house.journal.park(state, 60, forgive=True)
+    await house.journal.park(state, 60)
     assert (await house.inbox.due(0)).woken == 0
     deadline = asyncio.get_running_loop().time() + 5
     while not (woken := sum(due.woken for due in await asyncio.gather(house.inbox.due(0), house.inbox.due(0)))):
@@ -127,7 +127,7 @@ async def test_mail_that_comes_while_a_chat_is_parked_does_not_wake_it(house: Ho
     [ready] = await house.claim()
     state = await house.journal.begin(ready, 10)
     assert state is not None
-    await house.journal.park(state, 60_000, forgive=True)
+    await house.journal.park(state, 60_000)
     await house.put(CHAT, 2)
     assert await house.claim() == []
 

@@ -221,11 +221,27 @@ async def test_claims_are_counted_until_a_turn_is_finished(house: House) -> None
     """A turn that kills its worker again and again has a limit."""
     await house.question()
     state = await house.claimed()
-    for expected in (2, 3):
+    for expected in (2, 3, 4):
         state = await house.taken_over(state)
-        assert state.claims == expected
+        assert (state.claims, state.tired) == (expected, False)
     await house.journal.finish(state, take=0)
     assert (await house.claimed()).claims == 1
+
+
+async def test_deaths_while_a_tired_chat_rests_count_for_nothing(house: House) -> None:
+    """Otherwise a process that is killed often gives up turns that it never tried."""
+    await house.question()
+    state = await house.claimed()
+    for _ in range(3):
+        state = await house.taken_over(state)
+    for _ in range(5):
+        state = await house.taken_over(state)
+        assert (state.claims, state.tired) == (4, True)
+    await house.journal.park(state, 1, rest=True)
+    while not (await house.inbox.due(0)).woken:
+        pass
+    state = await house.claimed()
+    assert (state.claims, state.tired) == (5, False), "a rested chat is tried, and the try counts"
 
 
 async def test_only_unclaimed_ids_are_candidates(house: House) -> None:
