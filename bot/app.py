@@ -239,7 +239,7 @@ async def _work(parts: _Parts, working: asyncio.Event) -> None:
 
 
 def _load_worker() -> None:
-    """aiogram alone takes two seconds to import."""
+    """Half of a start is spent on these imports."""
     with unhurried_collector():
         for name in ("bot.worker", "handlers.telegram.customer", "handlers.telegram.dispatch"):
             import_module(name)
