@@ -2,7 +2,6 @@
 
 import secrets
 from collections import OrderedDict
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -33,36 +32,35 @@ class DataKey:
 
 
 class Cache:
-    """The keys used last, by name and by id."""
+    """The keys used last, by the mark of their name and by id."""
 
     def __init__(self, bound: int) -> None:
         self._bound = bound
-        self._by_name: OrderedDict[Hashable, DataKey] = OrderedDict()
-        self._by_id: OrderedDict[Hashable, DataKey] = OrderedDict()
+        self._by_name: OrderedDict[bytes, DataKey] = OrderedDict()
+        self._by_id: OrderedDict[bytes, DataKey] = OrderedDict()
 
-    def named(self, owner: str, name: str) -> DataKey | None:
-        return self._touched(self._by_name, (owner, name))
+    def named(self, mark: bytes) -> DataKey | None:
+        return self._touched(self._by_name, mark)
 
     def with_id(self, key_id: bytes) -> DataKey | None:
         return self._touched(self._by_id, key_id)
 
-    def put(self, key: DataKey, owner: str | None = None, name: str | None = None) -> None:
+    def put(self, key: DataKey, mark: bytes) -> None:
         self._put(self._by_id, key.id, key)
-        if owner is not None:
-            self._put(self._by_name, (owner, name), key)
+        self._put(self._by_name, mark, key)
 
     def clear(self) -> None:
         self._by_name.clear()
         self._by_id.clear()
 
     @staticmethod
-    def _touched(keys: OrderedDict[Hashable, DataKey], at: Hashable) -> DataKey | None:
+    def _touched(keys: OrderedDict[bytes, DataKey], at: bytes) -> DataKey | None:
         found = keys.get(at)
         if found is not None:
             keys.move_to_end(at)
         return found
 
-    def _put(self, keys: OrderedDict[Hashable, DataKey], at: Hashable, key: DataKey) -> None:
+    def _put(self, keys: OrderedDict[bytes, DataKey], at: bytes, key: DataKey) -> None:
         keys[at] = key
         keys.move_to_end(at)
         if len(keys) > self._bound:

@@ -5,6 +5,7 @@ cannot be changed in place. Numbers start at 1, grow by one and never shift. In 
 plain header ``question ids|tokens|answer ids``: message ids and a count, no content.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from storage.journal import ChatState
@@ -45,7 +46,7 @@ class History:
             return []
         key = self._keys.of(chat_id).turns(topic, conversation)
         values = await self._store.call("HMGET", key, *range(first, last + 1))
-        return [_unpacked(first + i, value) for i, value in enumerate(values) if value is not None]
+        return unpacked(first, values)
 
     async def find(self, state: ChatState, topic: int, message_id: int, *, look_back: int = 400) -> StoredTurn | None:
         """The turn that holds a question's message id, among the last ``look_back`` turns."""
@@ -68,6 +69,11 @@ class History:
         keys = self._keys.of(state.ready.chat_id)
         names = [keys.chat, keys.turns(topic, state.conversation.get(topic, 0))]
         return bool(await self._store.insist("correct", names, [state.fence, turn.number, turn.packed()]))
+
+
+def unpacked(first: int, values: Sequence[bytes | None]) -> list[StoredTurn]:
+    """Turns from what the store holds under the numbers from ``first`` on; missing ones are left out."""
+    return [_unpacked(first + i, value) for i, value in enumerate(values) if value is not None]
 
 
 def _unpacked(number: int, value: bytes) -> StoredTurn:

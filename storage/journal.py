@@ -66,7 +66,10 @@ class Planned:
 
 @dataclass(frozen=True, slots=True)
 class ChatState:
-    """A claimed chat as ``begin`` found it. Times in ms of the store's clock."""
+    """A claimed chat as ``begin`` found it. Times in ms of the store's clock.
+
+    ``window``: the stored turns of topic 0, first to last as the store holds them, where they came along; else empty.
+    """
 
     ready: Ready
     fence: int
@@ -81,6 +84,7 @@ class ChatState:
     last: dict[int, int] = field(default_factory=dict)
     first: dict[int, int] = field(default_factory=dict)
     conversation: dict[int, int] = field(default_factory=dict)
+    window: list[bytes | None] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +108,12 @@ class Journal:
         self._store = store
         self._keys = keys
 
-    async def begin(self, ready: Ready, most: int) -> ChatState | None:
-        """Opens a claimed chat with its first ``most`` items; None when the entry no longer stands for the chat."""
+    async def begin(self, ready: Ready, most: int, *, turns: int = 0) -> ChatState | None:
+        """Opens a claimed chat with its first ``most`` items, and with its window unless that is longer than ``turns``;
+        None when the entry no longer stands for the chat."""
         keys = self._keys.of(ready.chat_id)
-        reply = await self._store.insist("begin", [keys.chat, keys.mail], [ready.entry, most, TIRED_AFTER])
+        names = [keys.chat, keys.mail, keys.talks(0)]
+        reply = await self._store.insist("begin", names, [ready.entry, most, TIRED_AFTER, turns])
         if reply[0] == b"gone":
             return None
         flat = reply[3]
@@ -126,6 +132,7 @@ class Journal:
             last=_by_topic(fields, "n:"),
             first=_by_topic(fields, "s:"),
             conversation=_by_topic(fields, "c:"),
+            window=reply[6],
         )
 
     async def permit(

@@ -88,20 +88,20 @@ class RedisKeyring:
         return cls(client, master, identity, report.durability)
 
     def cached(self, owner: str, name: str) -> DataKey | None:
-        return self._cache.named(owner, name) if time.monotonic() < self._trusted_until else None
+        return self._at_hand(self._master.mark(owner, name))
 
     async def obtain(self, owner: str, name: str) -> DataKey:
-        found = self.cached(owner, name)
+        mark = self._master.mark(owner, name)
+        found = self._at_hand(mark)
         if found is not None:
             return found
-        mark = self._master.mark(owner, name)
         key_id, wrapped = fresh_key(self._master, mark)
         asked = time.monotonic()
         keys = [f"{_PREFIX}:name:{mark.hex()}", f"{_PREFIX}:id:{key_id.hex()}", self._owner(owner), _DESTROYED]
         value, destroyed = await self._done(self._obtain(keys, [key_id.hex() + wrapped.hex(), mark.hex()]))
         self._trust(destroyed, asked)
         key = self._opened(value, mark)
-        self._cache.put(key, owner, name)
+        self._cache.put(key, mark)
         return key
 
     async def by_id(self, key_id: bytes) -> DataKey | None:
@@ -113,8 +113,9 @@ class RedisKeyring:
         value = mark and await self._done(self.client.get(f"{_PREFIX}:name:{mark.decode()}"))
         if not value:
             return None
-        key = self._opened(value, bytes.fromhex(mark.decode()))
-        self._cache.put(key)
+        name = bytes.fromhex(mark.decode())
+        key = self._opened(value, name)
+        self._cache.put(key, name)
         return key
 
     async def destroy(self, owner: str, name: str | None = None) -> int:
@@ -129,6 +130,9 @@ class RedisKeyring:
 
     async def aclose(self) -> None:
         await self.client.aclose()
+
+    def _at_hand(self, mark: bytes) -> DataKey | None:
+        return self._cache.named(mark) if time.monotonic() < self._trusted_until else None
 
     def _owner(self, owner: str) -> str:
         return f"{_PREFIX}:owner:{self._master.mark(owner).hex()}"

@@ -17,7 +17,7 @@ mail:C     list    sealed updates, oldest first                           enqueu
 own:C      zset    the last message ids we own in the chat                register, finish
 tomb:C     zset    message ids that lost against another copy             register, finish
 dead:C     hash    sealed updates set aside, by update id                 (plain HSET)
-turns:C:…  hash    sealed turns of one conversation, by number            finish, correct
+turns:C:…  hash    sealed turns of one conversation, by number            begin, finish, correct
 ids:C      zset    known message ids of a supergroup, the last of them    (plain ZADD)
 ids        zset    known message ids of all private chats and groups      (plain ZADD)
 leader     string  who polls Telegram                                     lead
@@ -69,7 +69,11 @@ class ChatKeys:
 
     def turns(self, topic: int, conversation: int) -> str:
         """The hash that holds the turns of one conversation."""
-        return f"{self._turns}:{topic}:{conversation}"
+        return f"{self.talks(topic)}{conversation}"
+
+    def talks(self, topic: int) -> str:
+        """What the names of a topic's ``turns`` begin with."""
+        return f"{self._turns}:{topic}:"
 
 
 class Keys:

@@ -6,9 +6,11 @@ elsewhere does not open. Random nonces are safe for 2^32 values under one key (N
 """
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from redis.asyncio import Redis
 
 from storage.errors import (
@@ -52,12 +54,9 @@ class Vault:
 
     def open(self, key: DataKey, sealed: bytes, bound: str) -> bytes:
         """Raises SealBrokenError unless ``sealed`` was made with this key for this place, and is unchanged."""
-        if sealed[:_ID_END] != _VERSION + key.id or len(sealed) < OVERHEAD_BYTES:
+        if sealed[:_ID_END] != _VERSION + key.id:
             raise SealBrokenError("Stored content was sealed with another key, or is cut off.")
-        try:
-            return key.cipher.decrypt(sealed[_ID_END:_NONCE_END], sealed[_NONCE_END:], self._bot + bound.encode())
-        except InvalidTag as error:
-            raise SealBrokenError("Stored content does not open: it was altered or moved.") from error
+        return self._decrypted(key.cipher, sealed, bound)
 
     async def open_any(self, sealed: bytes, bound: str) -> bytes:
         """Open with whatever key sealed it. Raises SealBrokenError also when that key is destroyed."""
@@ -65,6 +64,29 @@ class Vault:
         if key is None:
             raise SealBrokenError("Stored content cannot be opened: its key is destroyed.")
         return self.open(key, sealed, bound)
+
+    async def open_all(self, sealed: Sequence[tuple[bytes, str]]) -> list[bytes | None]:
+        """Like ``open_any`` for values and their places, most of them under one key; None for what does not open."""
+        opened: list[bytes | None] = []
+        head, cipher = b"", None
+        for value, bound in sealed:
+            if value[:_ID_END] != head:
+                head = value[:_ID_END]
+                key = await self.keyring.by_id(head[1:]) if head[:1] == _VERSION else None
+                cipher = key.cipher if key else None
+            try:
+                opened.append(self._decrypted(cipher, value, bound) if cipher else None)
+            except SealBrokenError:
+                opened.append(None)
+        return opened
+
+    def _decrypted(self, cipher: AESGCM, sealed: bytes, bound: str) -> bytes:
+        if len(sealed) < OVERHEAD_BYTES:
+            raise SealBrokenError("Stored content is cut off.")
+        try:
+            return cipher.decrypt(sealed[_ID_END:_NONCE_END], sealed[_NONCE_END:], self._bot + bound.encode())
+        except InvalidTag as error:
+            raise SealBrokenError("Stored content does not open: it was altered or moved.") from error
 
     async def destroy(self, chat_id: int, name: str | None = None) -> int:
         """Destroy one key of a chat, or all; how many. What they sealed cannot be read any more, wherever it lies."""

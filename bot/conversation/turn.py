@@ -39,6 +39,9 @@ FAILURES: Final = 5
 MOST_MAIL: Final = 200
 """Items that one turn looks at; the rest waits for the next."""
 
+MOST_TURNS: Final = 32
+"""A window of up to so many turns comes with the claim; a longer one costs a call of its own."""
+
 _REST_SECONDS: Final = 0.25
 _LONGEST_REST_SECONDS: Final = 15.0
 _PART_UNITS: Final = 4000
@@ -159,7 +162,8 @@ class Turns:
 
     async def work(self, ready: Ready) -> bool:
         """One claim of one chat; False when the entry no longer stands for the chat. Raises StorageError."""
-        state = await self._journal.begin(ready, MOST_MAIL)
+        turns = 0 if self._window.remembers(ready.chat_id) else MOST_TURNS
+        state = await self._journal.begin(ready, MOST_MAIL, turns=turns)
         if state is None:
             return False
         try:

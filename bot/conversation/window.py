@@ -13,8 +13,7 @@ from bot.conversation.context import Past
 from bot.conversation.intents import Correction
 from bot.conversation.record import Record
 from bot.conversation.tokens import count_tokens, most_tokens
-from storage.errors import SealBrokenError
-from storage.history import History, StoredTurn, header_of
+from storage.history import History, StoredTurn, header_of, unpacked
 from storage.journal import ChatState
 from storage.vault import Vault
 
@@ -43,6 +42,10 @@ class Window:
         self._vault = vault
         self._memory: OrderedDict[tuple[int, int], _Memory] = OrderedDict()
 
+    def remembers(self, chat_id: int) -> bool:
+        """Whether the chat's main topic need not be read, most likely."""
+        return (chat_id, 0) in self._memory
+
     async def read(self, state: ChatState, topic: int) -> list[Past]:
         """The turns of the current context, oldest first."""
         first, last = state.first.get(topic, 1), state.last.get(topic, 0)
@@ -55,12 +58,18 @@ class Window:
             if newest == last and memory.past[0].stored.number <= first:
                 self._memory.move_to_end((state.ready.chat_id, topic))
                 return [past for past in memory.past if past.stored.number >= first]
-        past = []
-        for stored in await self._history.read(state.ready.chat_id, topic, conversation, first, last):
-            try:
-                past.append(Past(stored, await self.opened(state, topic, stored.number, stored.record)))
-            except SealBrokenError:
-                continue
+        if topic == 0 and state.window:
+            turns = unpacked(first, state.window)
+        else:
+            turns = await self._history.read(state.ready.chat_id, topic, conversation, first, last)
+        chat_id, epoch = state.ready.chat_id, state.epoch
+        bound = [(turn.record, turn_bound(chat_id, topic, conversation, turn.number, epoch)) for turn in turns]
+        opened = await self._vault.open_all(bound)
+        past = [
+            Past(turn, Record.unpacked(content))
+            for turn, content in zip(turns, opened, strict=True)
+            if content is not None
+        ]
         self._remember(state, topic, past)
         return past
 
@@ -109,6 +118,7 @@ class Window:
         record = replace(record, asked=asked)
         sealed, _ = await self.sealed(state, correction.topic, turn.number, record)
         self._memory.pop((state.ready.chat_id, correction.topic), None)
+        state.window.clear()  # read before the correction
         return await self._history.correct(
             state, correction.topic, replace(turn, tokens=_tokens(record), record=sealed)
         )

@@ -1,13 +1,14 @@
 """What a customer lives through: answers, bursts, edits, long texts, other content."""
 
 import asyncio
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 
 from bot import texts
 from bot.sandbox import ChatBehaviour
-from tests.flows.conftest import Customer, World, echo, markers, until
+from tests.flows.conftest import QUICK, Customer, Service, World, echo, markers, until
 
 
 async def test_an_answer_comes_and_the_next_request_carries_the_former_turn(world: World) -> None:
@@ -85,6 +86,26 @@ async def test_a_later_edit_corrects_the_stored_history(world: World) -> None:
     assert told[0] == "foxtrot my order is 12"
     assert "foxtrot my order is 11" not in told
     assert len(customer.texts) == 2
+
+
+async def test_an_edit_is_in_force_when_it_is_taken_up_with_the_next_question(
+    own_world: World, start_service: Callable[..., Service], store_address: str
+) -> None:
+    """Also where the process that takes them up has not read the conversation before."""
+    customer = own_world.customer()
+    service = start_service(times=QUICK, REDIS_URL=store_address)
+    await service.start()
+    message = customer.writes("tango my order is 11")
+    await customer.sees(1)
+    await service.stop()
+    customer.edits(message, "tango my order is 12")
+    customer.writes("tango which order?")
+    await start_service("run", "--only", "ingress", times=QUICK, REDIS_URL=store_address).start()
+    await own_world.all_taken()
+    start_service("run", "--only", "worker", times=QUICK, REDIS_URL=store_address).spawn()
+    await customer.sees(2)
+    told = [part["content"] for part in own_world.asked("tango which order?")[0].messages[1:]]
+    assert told[0] == "tango my order is 12"
 
 
 async def test_an_edit_while_the_answer_is_made_corrects_the_history(world: World) -> None:

@@ -7,7 +7,7 @@ import pytest
 from redis.asyncio import Redis
 
 from storage.connection import StoreTarget, connect
-from storage.history import History, StoredTurn, header_of
+from storage.history import History, StoredTurn, header_of, unpacked
 from storage.inbox import Inbox, Mail
 from storage.journal import ChatState, Fate, Journal, Planned, StaleFenceError
 from storage.keys import Keys
@@ -68,6 +68,25 @@ async def test_history_grows_by_question_and_answer_together_and_once(house: Hou
         assert await house.journal.finish(state, take=1, turn="t1", message_id=41)
     assert await house.history.read(CHAT, 0, 0, 1, 5) == [StoredTurn(1, (11,), 5, (41,), b"sealed\nrecord")]
     assert (await house.inbox.depth()).updates == 0
+
+
+async def test_the_window_comes_with_the_claim_unless_it_is_long(house: House) -> None:
+    """A chat seldom used costs no call more than one that is remembered."""
+    for seq in (1, 2, 3):
+        await house.question()
+        state = await house.claimed()
+        await house.journal.permit(state, f"t{seq}", 0, 40 + seq, planned(seq=seq))
+        first = 2 if seq == 3 else None
+        assert await house.journal.finish(state, take=1, turn=f"t{seq}", message_id=41 + seq, first=first)
+    await house.question()
+    for most, known in ((0, 0), (1, 0), (2, 2), (9, 2)):
+        [ready] = await house.inbox.claim(house.reader, "one", 1, 50)
+        window = await house.journal.begin(ready, 10, turns=most)
+        assert window is not None
+        assert len(window.window) == known
+        if known:
+            assert [turn.number for turn in unpacked(2, window.window)] == [2, 3]
+        await house.journal.park(window, 0)
 
 
 async def test_a_worker_that_was_overtaken_can_neither_send_nor_finish(house: House) -> None:

@@ -119,6 +119,14 @@ async def test_a_cached_key_needs_no_waiting(open_one: Open) -> None:
     assert keyring.cached("1", "n") == key
 
 
+async def test_an_owner_may_have_more_keys_than_are_read_at_once(open_one: Open) -> None:
+    """The newest are read together; an older one is found as well."""
+    names = [f"n{number}" for number in range(12)]
+    keys = [await (await open_one()).obtain("1", name) for name in names]
+    again = await open_one()
+    assert [await again.obtain("1", name) for name in names] == keys
+
+
 async def test_destroying_one_key_or_all_of_an_owner(open_one: Open) -> None:
     """The count is told; others' keys stay."""
     keyring = await open_one()
@@ -331,9 +339,9 @@ def test_the_cache_is_bounded_and_keeps_what_is_used() -> None:
     """Memory does not grow with the number of chats."""
     cache = Cache(bound=3)
     for number in range(5):
-        cache.put(DataKey(bytes([number]), bytes(32)), "owner", str(number))
-        cache.named("owner", "0")
-    assert [number for number in range(5) if cache.named("owner", str(number))] == [0, 3, 4]
+        cache.put(DataKey(bytes([number]), bytes(32)), b"%d" % number)
+        cache.named(b"0")
+    assert [number for number in range(5) if cache.named(b"%d" % number)] == [0, 3, 4]
     assert cache.with_id(b"\x01") is None
 
 

@@ -150,10 +150,21 @@ async def test_a_fresh_store_gets_its_keys_once(place: Place) -> None:
     sealed = await used(place)
     vault = await place.open()
     assert await vault.open_any(sealed, "7/mail/0") == b"text"
-    assert vault.cached_key(7, "mail.0") is None
     key = await vault.key(7, "mail.0")
     assert vault.cached_key(7, "mail.0") == key
     assert await place.client.get(SCHEMA_KEY.format(bot_id=BOT)) == b"1"
+    await vault.aclose()
+
+
+async def test_many_values_are_opened_together_and_a_broken_one_is_left_out(place: Place) -> None:
+    """One turn that does not open must not take the others with it."""
+    vault = await place.open()
+    one, two = await vault.key(7, "talk.0"), await vault.key(7, "talk.1")
+    sealed = [(vault.seal(key, b"%d" % n, f"7/{n}"), f"7/{n}") for n, key in enumerate((one, one, two, one, two))]
+    sealed[1] = (sealed[1][0], "7/elsewhere")
+    sealed.append((b"\x01", "7/5"))
+    await vault.destroy(7, "talk.1")
+    assert await vault.open_all(sealed) == [b"0", None, None, b"3", None, None]
     await vault.aclose()
 
 
