@@ -239,10 +239,11 @@ async def _work(parts: _Parts, working: asyncio.Event) -> None:
 
 
 def _load_worker() -> None:
-    """Half of a start is spent on these imports."""
+    """Half of a start is spent on these imports. The models come first: they decide how aiogram is imported."""
     with unhurried_collector():
-        for name in ("bot.worker", "handlers.telegram.customer", "handlers.telegram.dispatch"):
-            import_module(name)
+        for name in ("models", "customer", "dispatch"):
+            import_module(f"handlers.telegram.{name}")
+        import_module("bot.worker")
 
 
 async def _worker(stack: AsyncExitStack, parts: _Parts) -> "Worker":
@@ -277,6 +278,7 @@ async def _worker(stack: AsyncExitStack, parts: _Parts) -> "Worker":
         pace=pace,
         metrics=parts.metrics,
         timing=parts.timing,
+        by_markup=settings.probe_by_markup,
     )
     turns = Turns(
         journal=journal,

@@ -131,6 +131,8 @@ class Settings(BaseSettings):
     )
     group_answers: Annotated[Literal["all", "addressed"], Word] = Field("all", description="all or addressed")
 
+    probe_by_markup: bool = Field(True, description="true or false")
+
     chat_api_url: ChatAddress = Field(
         "", repr=False, description="the chat API's address, such as https://llm.example.com/v1, or the word offline"
     )

@@ -77,14 +77,16 @@ class Lane:
         pace: Pace,
         metrics: Metrics,
         timing: Timing,
+        by_markup: bool = True,
     ) -> None:
+        """``by_markup``: how a lost reply's message is looked for, see ``Probe``."""
         self._timing = timing
         self._telegram = telegram
         self._journal = journal
         self._marks = marks
         self._pace = pace
         self._metrics = metrics
-        self._probe = Probe(telegram, marks, metrics, timing)
+        self._probe = Probe(telegram, marks, metrics, timing, by_markup=by_markup)
 
     async def say(self, state: ChatState, say: Say, opened: OpenTurn | None = None) -> Fate:
         """Sends what is not sent yet and finishes the turn; ``opened`` is what an earlier worker left of it."""

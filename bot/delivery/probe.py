@@ -3,6 +3,10 @@
 Two steps per candidate: removing a reply markup that is not there changes nothing, also when it is accepted late, and
 is refused with "message is not modified" only by a message of our own; then the final text is set, which is refused the
 same way where it stands already. (Setting text on guesses above the top once overwrote the next answer.)
+
+That Telegram itself answers the first step so for a plain message of a bot's own is documented for edits in general,
+not for this one. So it can be switched off: then the text is set at once, with that risk where an edit is itself cut
+off, and late copies are not swept. Every answer to a probe is logged.
 """
 
 import asyncio
@@ -34,8 +38,11 @@ class _Verdict(Enum):
 class Probe:
     """Asks Telegram about ids that nobody has claimed."""
 
-    def __init__(self, telegram: TelegramClient, marks: Marks, metrics: Metrics, timing: Timing) -> None:
+    def __init__(
+        self, telegram: TelegramClient, marks: Marks, metrics: Metrics, timing: Timing, *, by_markup: bool
+    ) -> None:
         self._timing = timing
+        self._by_markup = by_markup
         self._telegram = telegram
         self._marks = marks
         self._metrics = metrics
@@ -72,6 +79,9 @@ class Probe:
 
     async def strays(self, chat_id: int, above: int) -> list[int]:
         """Messages of ours above a mark that nobody has claimed."""
+        if not self._by_markup:
+            _log.info("sweep.skipped")
+            return []
         candidates = await self._marks.unknown_above(chat_id, above, _LAST_SLACK)
         return [number for number in self._bounded(candidates) if await self._ask(chat_id, number) is _Verdict.OURS]
 
@@ -82,6 +92,8 @@ class Probe:
         return candidates[:_MOST_PROBES]  # a copy took its id soon after the mark
 
     async def _ask(self, chat_id: int, message_id: int) -> _Verdict:
+        if not self._by_markup:
+            return _Verdict.OURS  # perhaps: the text will tell
         return await self._edit("editMessageReplyMarkup", {"chat_id": chat_id, "message_id": message_id})
 
     async def _set(self, chat_id: int, message_id: int, piece: Piece) -> bool:
@@ -104,9 +116,12 @@ class Probe:
                 await asyncio.sleep(min(error.seconds, 20.0))
                 continue
             except TelegramRefusedError as error:
+                _log.info("probe.answered", method=method, code=error.code, reason=str(error))
                 return _Verdict.OURS if "not modified" in error.description else _Verdict.NOT
-            except TelegramError:
+            except TelegramError as error:
+                _log.info("probe.unanswered", method=method, reason=str(error))
                 await asyncio.sleep(0.2)
                 continue
+            _log.info("probe.answered", method=method, code=200, reason="changed")
             return _Verdict.OURS
         return _Verdict.UNKNOWN

@@ -1,6 +1,5 @@
 """From the model's Markdown to messages that Telegram takes."""
 
-
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st

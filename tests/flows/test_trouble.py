@@ -1,5 +1,6 @@
 """Trouble at the chat API and at Telegram: a plain sentence, another try, and never a word of it in the history."""
 
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -8,7 +9,7 @@ from bot import texts
 from bot.sandbox import Call, ChatBehaviour, Fault
 from bot.sandbox.chat_faults import ChatKind
 from bot.sandbox.faults import Kind
-from tests.flows.conftest import Customer, World, echo, until
+from tests.flows.conftest import QUICK, Customer, Service, World, echo, until
 
 
 def sends(world: World, customer: Customer) -> list[Call]:
@@ -164,6 +165,23 @@ async def test_a_cut_send_shows_one_answer(world: World) -> None:
     await customer.asks("juliet next")
     ever = [message.text for message in world.telegram.messages(customer.chat_id, deleted=True) if message.from_bot]
     assert ever == ["Answer to: juliet", "Answer to: juliet next"]
+
+
+async def test_a_cut_send_is_found_by_its_text_alone(own_world: World, start_service: Callable[..., Service]) -> None:
+    """Should Telegram not tell an untouched message of ours by its markup: no such question is asked."""
+    service = start_service(times=QUICK, PROBE_BY_MARKUP="false")
+    await service.start()
+    customer = own_world.customer()
+    await customer.asks("kilo first")
+    own_world.telegram.faults.add(method="sendMessage", kind="accept_then_cut", count=1, chat_id=customer.chat_id)
+    assert await customer.asks("kilo cut") == "Answer to: kilo cut"
+    assert await customer.asks("kilo next") == "Answer to: kilo next"
+    ever = [message.text for message in own_world.telegram.messages(customer.chat_id, deleted=True) if message.from_bot]
+    assert ever == [f"Answer to: kilo {word}" for word in ("first", "cut", "next")]
+    methods = {call.method for call in own_world.telegram.calls}
+    assert "editMessageText" in methods
+    assert "editMessageReplyMarkup" not in methods
+    assert "probe.answered" in service.output
 
 
 @pytest.mark.parametrize("kind", ["500", "502"])

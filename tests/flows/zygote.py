@@ -1,4 +1,4 @@
-"""Forks services: one process has imported everything, so that a start costs no import (two seconds of a core each).
+"""Forks services: one process has imported everything, so that a start costs no import (a second of a core each).
 
 Orders come as JSON lines on stdin, each answered with the child's process id; the exit code of a child is written to
 `exit-PID` in its folder. A child runs the command line itself, with the settings of its order and no others.
