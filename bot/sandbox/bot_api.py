@@ -20,6 +20,7 @@ from bot.sandbox.call_log import Call, CallLog
 from bot.sandbox.faults import Fault, FaultPlan
 from bot.sandbox.flood import FloodGate
 from bot.sandbox.form import BadBodyError, Params, as_number, dump, read_params
+from bot.sandbox.guard import PAGE_HEADERS
 from bot.sandbox.methods import METHODS, Handler, MethodCall
 from bot.sandbox.methods.files import MAX_UPLOAD_BYTES
 from bot.sandbox.refusal import BLOCKED, RefusedError, too_many
@@ -106,13 +107,13 @@ class BotApi:
         token, _, path = scope["path"][len("/file/bot") :].partition("/")
         account = self._find_account(token)
         stored = account.world.file_at(unquote(path)) if account else None
-        if stored is None:
+        if account is None or stored is None:
             await _send(
                 send, _refused(RefusedError(404, "Not Found") if account else RefusedError(401, "Unauthorized"))
             )
             return
-        safe = [(b"content-disposition", b"attachment"), (b"x-content-type-options", b"nosniff")]
-        await reply(send, 200, stored.content, b"application/octet-stream", safe)
+        safe = [(b"content-disposition", b"attachment"), *PAGE_HEADERS]
+        await reply(send, 200, account.world.content_of(stored), b"application/octet-stream", safe)
 
     def from_webhook(self, account: Account, body: bytes) -> None:
         """Carry out the call in a webhook's reply, if it holds one; what becomes of it nobody is told."""

@@ -42,15 +42,21 @@ class Customers(ABC):
 
     def customer_writes(
         self, chat_id: int, text: str | None, *, user_id: int | None = None, chat_type: str = "private",
-        thread_id: int | None = None, extra: dict[str, Any] | None = None, bot: str | None = None,
+        thread_id: int | None = None, reply_to: int | None = None, extra: dict[str, Any] | None = None,
+        bot: str | None = None,
     ) -> int:  # fmt: skip
-        """A message to the bot; `extra` adds Bot API fields (`sticker`, `photo`, …). Returns the message id."""
+        """A message to the bot; `extra` adds Bot API fields (`sticker`, `photo`, …). Returns the message id.
+
+        Raises LookupError where the message replied to is gone.
+        """
         account = self.account(bot)
         kind = chat_type if chat_id > 0 or chat_type != "private" else "supergroup"
         chat = account.world.meet(chat_id, kind)
+        if reply_to is not None:
+            _find(account.world, chat_id, reply_to)
         message = account.world.customer_message(
             chat, text, user_id or (chat_id if chat_id > 0 else GROUP_CUSTOMER), thread_id=thread_id,
-            media=dict(extra or {}),
+            reply_to=reply_to, media=dict(extra or {}),
         )  # fmt: skip
         account.updates.push({"message": message_reply(account.world, chat, message)})
         return message.message_id

@@ -154,7 +154,7 @@ def _checked(text: str, entities: list[Entity]) -> list[Entity]:
 
 
 def _check_bounds(entity: Entity, starts: dict[int, int]) -> None:
-    begin, end, size = entity["offset"], entity["offset"] + entity["length"], max(starts)
+    begin, end, size = entity["offset"], entity["offset"] + entity["length"], next(reversed(starts))
     if begin >= size:
         raise BadRequestError(f"entity begins after the end of the text at UTF-16 offset {begin}")
     if begin not in starts:

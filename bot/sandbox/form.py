@@ -7,6 +7,7 @@ does: what is not a number counts as absent, `true`, `yes` and `1` are true, nes
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
@@ -111,18 +112,17 @@ def read_multipart(body: bytes, content_type: str) -> tuple[dict[str, str], dict
     boundary = _attribute(content_type, "boundary")
     if not boundary:
         raise BadBodyError("Bad Request: boundary parameter not found in multipart request")
-    mark = b"--" + boundary.encode("latin-1")
-    parts = body.split(mark)
-    if len(parts) < 3:
+    parts = list(_parts(body, b"--" + boundary.encode("latin-1")))
+    if not parts:
         raise BadBodyError("Bad Request: multipart body has no parts")
     fields: dict[str, str] = {}
     uploads: dict[str, Upload] = {}
-    for part in parts[1:-1]:
-        head, gap, content = part.partition(b"\r\n\r\n")
-        if not gap:
+    for begin, end in parts:
+        gap = body.find(b"\r\n\r\n", begin, end)
+        if gap < 0:
             continue
-        content = content.removesuffix(b"\r\n")
-        headers = _part_headers(head)
+        content = body[gap + 4 : end - 2 if body[end - 2 : end] == b"\r\n" else end]
+        headers = _part_headers(body[begin:gap])
         disposition = headers.get("content-disposition", "")
         name, file_name = _attribute(disposition, "name"), _attribute(disposition, "filename")
         if file_name or "filename" in disposition:
@@ -130,6 +130,14 @@ def read_multipart(body: bytes, content_type: str) -> tuple[dict[str, str], dict
         elif name:
             fields[name] = content.decode("utf-8", "replace")
     return fields, uploads
+
+
+def _parts(body: bytes, mark: bytes) -> Iterator[tuple[int, int]]:
+    """Where each part begins and ends; a file of 50 MB is copied once, when it is taken out."""
+    begin = body.find(mark)
+    while begin >= 0 and (end := body.find(mark, begin + len(mark))) >= 0:
+        yield begin + len(mark), end
+        begin = end
 
 
 def _part_headers(head: bytes) -> dict[str, str]:

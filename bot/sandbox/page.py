@@ -1,6 +1,6 @@
-"""The chat page: a plain web face of the customers, behind a link that holds the token.
+"""The chat page: a plain web face of the customers and the operator, behind a link that holds the token.
 
-The page is three static files; everything it shows arrives over one event stream, everything it does is one POST.
+The page is a few static files; everything it shows arrives over one event stream, everything it does is one POST.
 A stream begins with the whole state, so a page that lost its connection only has to connect again. Slow readers are
 cut off rather than buffered for: their next connection brings them up to date.
 """
@@ -9,51 +9,37 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Final
+from urllib.parse import parse_qsl, quote, unquote
 
 import orjson
 
+from bot.sandbox import acts, view
 from bot.sandbox.account import Account
 from bot.sandbox.customers import Customers
 from bot.sandbox.form import dump
 from bot.sandbox.guard import PAGE_HEADERS
-from bot.sandbox.wire import Receive, Scope, Send, TooLargeError, Wire, header, read_body, reply
-from bot.sandbox.world import ACTION_SECONDS, DRAFT_SECONDS, Chat, SeenMessage, Watcher, World
+from bot.sandbox.methods.files import MAX_UPLOAD_BYTES
+from bot.sandbox.people import seat
+from bot.sandbox.wire import Headers, Receive, Scope, Send, TooLargeError, Wire, header, read_body, reply
+from bot.sandbox.world import Chat, SeenMessage, Watcher
 
-STATIC = Path(__file__).parent / "static"
-FILES = {
-    "": ("page.html", b"text/html; charset=utf-8"),
-    "style.css": ("style.css", b"text/css; charset=utf-8"),
-    "script.js": ("script.js", b"text/javascript; charset=utf-8"),
-}
-MAX_BODY_BYTES = 1 << 20
-#: Messages of a chat that a page is given at first.
-SHOWN_MESSAGES = 300
+_STATIC: Final = Path(__file__).parent / "static"
+_PAGE: Final = "page.html"
+_TYPES: Final = {
+    ".html": b"text/html; charset=utf-8", ".css": b"text/css; charset=utf-8", ".js": b"text/javascript; charset=utf-8",
+}  # fmt: skip
+MAX_BODY_BYTES: Final = 1 << 20
 #: Events that may wait for one page.
-MAX_WAITING = 2000
+MAX_WAITING: Final = 2000
 #: A comment after so many quiet seconds keeps proxies and browsers from giving up.
-QUIET_SECONDS = 20.0
-#: How long the answer to a pressed button is shown.
-NOTICE_SECONDS = 4.0
-#: The page asks again so soon after its stream has broken.
-RETRY_MILLISECONDS = 1000
-FIRST_CUSTOMER = 1001
-#: Telegram's apps cut a longer text into messages of so many UTF-16 units.
-MESSAGE_UNITS = 4096
-
-#: What the page can send that is no text; the bytes only have to be there.
-_PIXEL = bytes.fromhex(
-    "89504e470d0a1a0a0000000d4948445200000001000000010806000000"
-    "1f15c4890000000d49444154789c63f8cfc0f01f00050001ff56c72fd00000000049454e44ae426082"
-)
-SENDABLE = {
-    "sticker": (_PIXEL, "sticker.webp"),
-    "photo": (_PIXEL, "photo.png"),
-    "voice": (b"OggS", "voice.ogg"),
-    "document": (b"a,b\n1,2\n", "table.csv"),
-}
+QUIET_SECONDS: Final = 20.0
+#: How a picture begins that a browser may draw. SVG is none of them: it can hold a script.
+_PICTURES: Final = {
+    b"\x89PNG\r\n\x1a\n": b"image/png", b"\xff\xd8\xff": b"image/jpeg", b"GIF8": b"image/gif", b"RIFF": b"image/webp",
+}  # fmt: skip
+_WRONG: Final = (KeyError, TypeError, ValueError, LookupError)
 
 
 class ChatPage:
@@ -75,7 +61,7 @@ class ChatPage:
         def watch(what: str, chat: Chat, message: SeenMessage | None) -> None:
             if not self._readers or self._server.account() is not account:
                 return
-            event = _event(what, account.world, chat, message)
+            event = view.event(what, account, chat, message)
             for reader in tuple(self._readers):
                 _put(reader, event)
 
@@ -88,36 +74,74 @@ class ChatPage:
         head, _, rest = scope["path"].removeprefix("/chat/").partition("/")
         if not scope["path"].startswith("/chat/") or not secrets.compare_digest(head.encode(), self._token.encode()):
             await _say(send, 404, "Not found. Open the link that was printed at the start: it holds a token.")
-        elif rest in FILES and scope["method"] == "GET":
-            name, content_type = FILES[rest]
-            await reply(send, 200, (STATIC / name).read_bytes(), content_type, PAGE_HEADERS)
-        elif rest == "events" and scope["method"] == "GET":
+        elif scope["method"] == "POST" and rest in ("act", "attach"):
+            await (self._act if rest == "act" else self._attach)(scope, receive, send)
+        elif scope["method"] == "GET":
+            await self._show(scope, rest, send)
+        else:
+            await _say(send, 404, "Not found.")
+
+    async def _show(self, scope: Scope, rest: str, send: Send) -> None:
+        name, (folder, _, file_id) = rest or _PAGE, rest.partition("/")
+        if rest == "events":
             await self._stream(scope["wire"], send)
-        elif rest == "act" and scope["method"] == "POST":
-            await self._act(scope, receive, send)
+        elif folder in ("file", "picture") and file_id:
+            await self._hand_out(send, unquote(file_id), as_picture=folder == "picture")
+        elif (kind := _TYPES.get(Path(name).suffix)) and "/" not in name and (_STATIC / name).is_file():
+            await reply(send, 200, (_STATIC / name).read_bytes(), kind, PAGE_HEADERS)
         else:
             await _say(send, 404, "Not found.")
 
     # --- from the page ----------------------------------------------------------------------------------------
     async def _act(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One act of a customer, as JSON: another site's form cannot send that without asking first."""
+        """One act of a person, as JSON: another site's form cannot send that without asking first."""
         if header(scope, b"content-type").partition(";")[0] != "application/json":
             return await _say(send, 415, "JSON is expected.")
         try:
-            given = orjson.loads(await read_body(receive, MAX_BODY_BYTES))
-            act = _ACTS[given["do"]]
-            done = act(self._server, given)
-        except (KeyError, TypeError, ValueError, LookupError, TooLargeError) as error:
+            done = acts.carry_out(self._server, orjson.loads(await read_body(receive, MAX_BODY_BYTES)))
+        except (*_WRONG, TooLargeError) as error:
+            return await _say(send, 400, f"That cannot be done: {error}")
+        except ConnectionError:
+            return None
+        return await reply(send, 200, dump(done), b"application/json", PAGE_HEADERS)
+
+    async def _attach(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """A file as the bare body, its name and the rest in the query; the type keeps other sites' forms out."""
+        if header(scope, b"content-type") != "application/octet-stream":
+            return await _say(send, 415, "A file is expected.")
+        asked = dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True))
+        try:
+            done = acts.attach(self._server, asked, await read_body(receive, MAX_UPLOAD_BYTES))
+        except TooLargeError:
+            return await _say(send, 413, f"A file may have {MAX_UPLOAD_BYTES >> 20} MB at most.")
+        except _WRONG as error:
             return await _say(send, 400, f"That cannot be done: {error}")
         except ConnectionError:
             return None
         return await reply(send, 200, dump(done), b"application/json", PAGE_HEADERS)
 
     # --- to the page ------------------------------------------------------------------------------------------
+    async def _hand_out(self, send: Send, file_id: str, *, as_picture: bool) -> None:
+        """A file of a chat: as a download, or, where its first bytes are those of a picture, to be drawn."""
+        world = self._server.account().world
+        stored = world.files.get(file_id)
+        if stored is None:
+            return await _say(send, 404, "There is no such file.")
+        content = world.content_of(stored)
+        if not as_picture:
+            name = f"attachment; filename*=UTF-8''{quote(stored.name, safe='')}".encode()
+            more: Headers = [(b"content-disposition", name), *PAGE_HEADERS]
+            return await reply(send, 200, content, b"application/octet-stream", more)
+        kind = next((kind for begin, kind in _PICTURES.items() if content.startswith(begin)), None)
+        if kind is None:
+            return await _say(send, 404, "That is no picture.")
+        return await reply(send, 200, content, kind, PAGE_HEADERS)
+
     async def _stream(self, wire: Wire, send: Send) -> None:
+        seat(self._server)
         reader: asyncio.Queue[bytes] = asyncio.Queue(MAX_WAITING)
         self._readers.add(reader)
-        reader.put_nowait(_state(self._server.account()))
+        reader.put_nowait(view.state(self._server.account()))
         wire.on_lost.add(end := lambda: _put(reader, b""))
         headers = [(b"content-type", b"text/event-stream"), *PAGE_HEADERS]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -143,161 +167,6 @@ def _put(reader: asyncio.Queue[bytes], event: bytes) -> None:
             reader.get_nowait()
         event = b""
     reader.put_nowait(event)
-
-
-# --- acts -------------------------------------------------------------------------------------------------
-def _write(server: Customers, given: dict[str, Any]) -> dict[str, Any]:
-    chat_id = int(given["chat_id"])
-    return {"message_id": [server.customer_writes(chat_id, piece) for piece in pieces(_text(given))][-1]}
-
-
-def _edit(server: Customers, given: dict[str, Any]) -> dict[str, Any]:
-    server.customer_edits(int(given["chat_id"]), int(given["message_id"]), _text(given))
-    return {}
-
-
-def _text(given: dict[str, Any]) -> str:
-    text = given["text"]
-    if not isinstance(text, str) or not text.strip():
-        raise ValueError("a text is needed")
-    return text
-
-
-def _press(server: Customers, given: dict[str, Any]) -> dict[str, Any]:
-    query_id = server.customer_presses(int(given["chat_id"]), int(given["message_id"]), str(given["data"]))
-    return {"callback_query_id": query_id}
-
-
-def _stop(server: Customers, given: dict[str, Any]) -> dict[str, Any]:
-    server.customer_stops(int(given["chat_id"]))
-    return {}
-
-
-def _block(server: Customers, given: dict[str, Any]) -> dict[str, Any]:
-    change = server.customer_blocks if given["blocked"] else server.customer_returns
-    change(int(given["chat_id"]))
-    return {}
-
-
-def _send(server: Customers, given: dict[str, Any]) -> dict[str, Any]:
-    kind = str(given["kind"])
-    content, name = SENDABLE[kind]
-    return {"message_id": server.customer_sends_file(int(given["chat_id"]), kind, content, name=name)}
-
-
-def _add(server: Customers, _given: dict[str, Any]) -> dict[str, Any]:
-    return {"chat_id": add_customer(server)}
-
-
-_ACTS: dict[str, Callable[[Customers, dict[str, Any]], dict[str, Any]]] = {
-    "write": _write, "edit": _edit, "press": _press, "stop": _stop, "block": _block, "send": _send, "add": _add,
-}  # fmt: skip
-
-
-def pieces(text: str) -> list[str]:
-    """The messages that Telegram's apps make of a pasted text; no character is cut in two, blank ones are left out."""
-    units = text.encode("utf-16-le", "surrogatepass")
-    cuts, begin = list[str](), 0
-    while begin < len(units):
-        end = begin + 2 * MESSAGE_UNITS
-        if end < len(units) and 0xDC <= units[end + 1] <= 0xDF:
-            end -= 2  # the second half of a pair goes with its first
-        cuts.append(units[begin:end].decode("utf-16-le", "surrogatepass"))
-        begin = end
-    return [cut for cut in cuts if cut.strip()]
-
-
-def customer_name(number: int) -> str:
-    """Customer A for 0, then B … Z, AA, AB …: nobody's name."""
-    letters = ""
-    while number >= 0:
-        letters = chr(ord("A") + number % 26) + letters
-        number = number // 26 - 1
-    return f"Customer {letters}"
-
-
-def add_customer(server: Customers) -> int:
-    """A new person with a letter of their own and an empty chat; returns the chat's id."""
-    world = server.account().world
-    chat_id = max((chat_id + 1 for chat_id in world.chats if chat_id >= FIRST_CUSTOMER), default=FIRST_CUSTOMER)
-    server.add_customer(chat_id, first_name=customer_name(chat_id - FIRST_CUSTOMER))
-    server.add_chat(chat_id)
-    return chat_id
-
-
-# --- what a page is told ----------------------------------------------------------------------------------
-def _state(account: Account) -> bytes:
-    """Everything, for a page that has just connected."""
-    world = account.world
-    chats = [
-        {
-            **_chat(world, chat),
-            "messages": [_message(world, message) for message in _newest(chat)],
-            "draft": _draft(world, chat),
-            "action": _action(world, chat),
-        }
-        for chat in world.chats.values()
-    ]
-    bot = {"name": account.me["first_name"], "username": account.me["username"]}
-    return b"retry: %d\n" % RETRY_MILLISECONDS + _pack("state", {"bot": bot, "chats": chats})
-
-
-def _newest(chat: Chat) -> list[SeenMessage]:
-    return [message for message in chat.messages.values() if not message.deleted][-SHOWN_MESSAGES:]
-
-
-def _event(what: str, world: World, chat: Chat, message: SeenMessage | None) -> bytes:
-    if what == "message" and message is not None:
-        return _pack(what, _message(world, message))
-    if what == "draft":
-        return _pack(what, {"chat_id": chat.id, "draft": _draft(world, chat)})
-    if what == "action":
-        return _pack(what, {"chat_id": chat.id, "action": _action(world, chat)})
-    if what == "notice":
-        return _pack(what, {"chat_id": chat.id, "notice": {"text": chat.notice, "seconds_left": NOTICE_SECONDS}})
-    return _pack("chat", _chat(world, chat))
-
-
-def _pack(what: str, data: dict[str, Any]) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (what.encode(), dump(data))
-
-
-def _chat(world: World, chat: Chat) -> dict[str, Any]:
-    name = world.person(chat.id)["first_name"] if chat.type == "private" else chat.title
-    return {"chat_id": chat.id, "type": chat.type, "name": name, "blocked": chat.blocked}
-
-
-def _message(world: World, message: SeenMessage) -> dict[str, Any]:
-    markup = message.markup or {}
-    kinds = [kind for kind in message.media if kind not in ("rich_message", "media_group_id")]
-    return {
-        "chat_id": message.chat_id,
-        "message_id": message.message_id,
-        "from_bot": message.from_bot,
-        "name": None if message.from_bot else world.person(message.user_id)["first_name"],
-        "text": message.text,
-        "entities": message.entities,
-        "buttons": markup.get("inline_keyboard", []),
-        "kind": kinds[0].replace("_", " ") if kinds else None,
-        "date": message.date,
-        "edited": message.edit_date is not None,
-        "deleted": message.deleted,
-        "reactions": [one.get("emoji", "★") for one in message.reactions],
-    }
-
-
-def _draft(world: World, chat: Chat) -> dict[str, Any] | None:
-    draft = world.draft(chat.id)
-    if draft is None:
-        return None
-    left = draft.t + DRAFT_SECONDS - world.clock()
-    can_stop = draft.can_stop and not draft.stopped
-    return {"text": draft.text, "entities": draft.entities, "can_stop": can_stop, "seconds_left": left}
-
-
-def _action(world: World, chat: Chat) -> dict[str, Any] | None:
-    left = chat.action_until - world.clock()
-    return {"action": chat.action, "seconds_left": min(left, ACTION_SECONDS)} if left > 0 else None
 
 
 async def _say(send: Send, status: int, text: str) -> None:

@@ -80,6 +80,7 @@ class Record:
     def __init__(self, database: Database, bot_id: int) -> None:
         self._database = database
         self._bot = bot_id
+        self._contents: dict[str, bytes] = {}
 
     def keep(self, name: str, value: object) -> None:
         if self._database.is_kept:
@@ -113,10 +114,23 @@ class Record:
             yield json.loads(body)
 
     def keep_file(self, file_id: str, path: str, name: str, content: bytes) -> None:
-        self._database.run("insert into files values (?, ?, ?, ?, ?)", self._bot, file_id, path, name, content)
+        """Where nothing is kept on disk the content stays in memory."""
+        if self._database.is_kept:
+            self._database.run("insert into files values (?, ?, ?, ?, ?)", self._bot, file_id, path, name, content)
+        else:
+            self._contents[file_id] = content
 
-    def files(self) -> list[tuple[str, str, str, bytes]]:
-        statement = "select file_id, path, name, content from files where bot = ?"
+    def content(self, file_id: str) -> bytes:
+        """Raises LookupError for a file never kept."""
+        if not self._database.is_kept:
+            return self._contents[file_id]
+        statement = "select content from files where bot = ? and file_id = ?"
+        found: bytes = self._database.rows(statement, self._bot, file_id)[0][0]
+        return found
+
+    def files(self) -> list[tuple[str, str, str, int]]:
+        """File id, path, name and size in bytes."""
+        statement = "select file_id, path, name, length(content) from files where bot = ? order by rowid"
         return self._database.rows(statement, self._bot)
 
     def keep_update(self, update_id: int, kept_at: int, lane: str, body: bytes) -> None:

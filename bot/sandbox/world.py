@@ -80,17 +80,17 @@ class Chat:
     drafts: dict[int | None, Draft] = field(default_factory=dict)
     action: str = ""
     action_until: float = 0.0
-    notice: str = ""
+    notice: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file that `getFile` can hand out."""
+    """A file that `getFile` can hand out; its content rests in the record. `size` is in bytes."""
 
     file_id: str
     path: str
     name: str
-    content: bytes
+    size: int
 
 
 Watcher = Callable[[str, Chat, SeenMessage | None], None]
@@ -246,11 +246,14 @@ class World:
         suffix = f".{ending}" if dot and ending.isalnum() else ""
         bot_id = self.me["id"]
         stored = StoredFile(
-            f"sandbox-{bot_id}-{self._files_made}", f"{kind}s/file_{self._files_made}{suffix}", name, content
+            f"sandbox-{bot_id}-{self._files_made}", f"{kind}s/file_{self._files_made}{suffix}", name, len(content)
         )
         self.files[stored.file_id] = stored
         self._record.keep_file(stored.file_id, stored.path, stored.name, content)
         return stored
+
+    def content_of(self, stored: StoredFile) -> bytes:
+        return self._record.content(stored.file_id)
 
     def file_at(self, path: str) -> StoredFile | None:
         return next((stored for stored in self.files.values() if stored.path == path), None)
@@ -271,10 +274,9 @@ class World:
         if not chat_id or self.clock() - opened > CALLBACK_SECONDS:
             raise BadRequestError("query is too old and response timeout expired or query ID is invalid")
         self.answers[query_id] = {"text": text, "show_alert": is_alert}
-        if text:
-            chat = self.chats[chat_id]
-            chat.notice = text
-            self.tell("notice", chat)
+        chat = self.chats[chat_id]
+        chat.notice = {"callback_query_id": query_id, "text": text, "alert": is_alert}
+        self.tell("notice", chat)
 
     # --- watching and keeping ------------------------------------------------------------------------------
     def tell(self, what: str, chat: Chat, message: SeenMessage | None = None) -> None:
@@ -305,6 +307,6 @@ class World:
             self.users[user["id"]] = user
         for body in record.messages():
             self.chats[body["chat_id"]].messages[body["message_id"]] = SeenMessage(**body)
-        for file_id, path, name, content in record.files():
-            self.files[file_id] = StoredFile(file_id, path, name, content)
+        for file_id, path, name, size in record.files():
+            self.files[file_id] = StoredFile(file_id, path, name, size)
         self._files_made = len(self.files)

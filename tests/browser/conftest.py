@@ -1,7 +1,8 @@
 """A real Chromium in front of a real `python -m bot sandbox`, started as a newcomer starts it.
 
 Most tests share one sandbox and one browser and tell themselves apart by their customers; those that kill it have a
-sandbox of their own. Whatever the page's console reports, violations of its policy included, fails the test.
+sandbox of their own. Where the test itself is the bot, the local Telegram runs alone, without the service (`bare`).
+Whatever the page's console reports, violations of its policy included, fails the test.
 """
 
 import asyncio
@@ -16,20 +17,20 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import aiohttp
 import pytest
 import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, ConsoleMessage, Locator, Page, async_playwright, expect
 
-from bot.app import _SANDBOX_TOKEN
-from bot.sandbox import ChatApiServer
+from bot.sandbox import BOT_TOKEN, ChatApiServer, TelegramServer
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS: Final = 60.0  # a start loads for three seconds of a core, which a busy machine may stretch tenfold
 DESKTOP: Final = (1200, 800)
-PHONE: Final = (390, 844)
+PHONE: Final = (360, 740)
+SIZES: Final = pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
 _LINK: Final = re.compile(r"http://\S+/chat/\S+/")
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS: Final = (
@@ -58,6 +59,15 @@ async def until(condition: Callable[[], Any], what: str, seconds: float = PATIEN
             pytest.fail(f"not within {seconds:g} s: {what}")
         await asyncio.sleep(0.02)
     return found
+
+
+class Place(Protocol):
+    """Where a page can be opened, and where the bot's calls go."""
+
+    link: str
+
+    async def telegram(self, method: str, **params: Any) -> Any:
+        """One call to the local Bot API, in the bot's name; its result."""
 
 
 @dataclass
@@ -121,15 +131,45 @@ class Sandbox:
 
     async def telegram(self, method: str, **params: Any) -> Any:
         """One call to the local Bot API, in the bot's name; its result."""
-        root = self.link.partition("/chat/")[0]
-        timeout = aiohttp.ClientTimeout(total=10)
-        async with (
-            aiohttp.ClientSession(timeout=timeout) as http,
-            http.post(f"{root}/bot{_SANDBOX_TOKEN}/{method}", json=params) as reply,
-        ):
-            body = await reply.json()
-            assert body["ok"], body
-            return body["result"]
+        return await _call(self.link, method, json=params)
+
+
+@dataclass
+class Bare:
+    """The local Telegram alone, in this process: nobody answers but the test."""
+
+    server: TelegramServer
+    link: str
+
+    async def telegram(self, method: str, **params: Any) -> Any:
+        """One call to the local Bot API; its result."""
+        return await _call(self.link, method, json=params)
+
+    async def uploads(self, method: str, form: aiohttp.FormData) -> Any:
+        """One call with a file in it; its result."""
+        return await _call(self.link, method, data=form)
+
+    async def fetches(self, path: str) -> bytes:
+        """The file that getFile names."""
+        url = f"{self.server.url}/file/bot{BOT_TOKEN}/{path}"
+        async with aiohttp.ClientSession() as http, http.get(url) as reply:
+            return await reply.read()
+
+    async def updates(self) -> list[dict[str, Any]]:
+        """What the bot has been told so far."""
+        found: list[dict[str, Any]] = await self.telegram("getUpdates")
+        return found
+
+
+async def _call(link: str, method: str, **body: Any) -> Any:
+    url = f"{link.partition('/chat/')[0]}/bot{BOT_TOKEN}/{method}"
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=30)) as http,
+        http.post(url, **body) as reply,
+    ):
+        answer = await reply.json()
+        assert answer["ok"], answer
+        return answer["result"]
 
 
 def _descendants(pid: int) -> list[int]:
@@ -153,7 +193,7 @@ class Tab:
     """The chat page in a tab, as one person uses it."""
 
     page: Page
-    sandbox: Sandbox
+    sandbox: Place
     name: str = ""
 
     @property
@@ -168,7 +208,7 @@ class Tab:
     @property
     def answers(self) -> Locator:
         """The bot's messages; drafts are none."""
-        return self.page.locator("article:not(.mine):not(.draft) > .bubble > .body")
+        return self.page.locator("article:not(.mine):not(.draft) .bubble > .body")
 
     @property
     def draft(self) -> Locator:
@@ -176,29 +216,46 @@ class Tab:
 
     @property
     def status(self) -> Locator:
-        return self.page.get_by_role("status")
+        return self.page.locator("#status")
+
+    @property
+    def toast(self) -> Locator:
+        return self.page.locator("#toast")
 
     async def open(self) -> None:
         """Opens the printed link; returns when the state is shown."""
         await self.page.goto(self.sandbox.link)
-        await self.page.locator("nav [aria-current=true]").wait_for()
+        await self.page.locator("nav li").first.wait_for(state="attached")
 
-    async def become_new(self) -> None:
+    async def show_list(self) -> None:
+        """On a phone the list of people is a view of its own."""
+        if await self.page.get_by_label("Back to the list of people").is_visible():
+            await self.page.get_by_label("Back to the list of people").click()
+        await self.page.locator("nav").wait_for()
+
+    async def become_new(self, language: str = "English") -> None:
         """Goes on as a customer whom the bot has not met."""
+        await self.show_list()
         known = await self.page.locator("nav li").count()
         await self.page.get_by_role("button", name="New customer").click()
-        await self.page.locator("nav li").nth(known).wait_for()
-        self.name = await self.page.locator("nav li span").nth(known).inner_text()
-        await self.page.locator("header").get_by_text(self.name, exact=False).wait_for()
+        await self.page.get_by_role("button", name=language, exact=True).click()
+        await self.page.locator("nav li").nth(known).wait_for(state="attached")
+        self.name = await self.page.locator("nav li .name").nth(known).text_content() or ""
+        await expect(self.status).to_have_text(f"You write as {self.name}")
+
+    def entry(self, name: str) -> Locator:
+        """A person in the list."""
+        return self.page.locator("nav li a", has=self.page.get_by_text(name, exact=True))
 
     async def choose(self, name: str) -> None:
-        """Goes on as a customer of the list."""
-        await self.page.locator("nav li button", has=self.page.get_by_text(name, exact=True)).click()
+        """Goes on as a person of the list."""
+        await self.show_list()
+        await self.entry(name).click()
         self.name = name
 
     @property
     async def chat_id(self) -> int:
-        return int(await self.page.evaluate("sessionStorage.getItem('chat')"))
+        return int(await self.page.evaluate("location.hash.slice(1)"))
 
     async def says(self, text: str) -> None:
         """Writes and sends with Enter."""
@@ -279,6 +336,16 @@ async def fresh_sandbox(tmp_path: Path) -> AsyncIterator[Sandbox]:
     await sandbox.stop()
 
 
+@pytest_asyncio.fixture(loop_scope="session")
+async def bare() -> AsyncIterator[Bare]:
+    """A local Telegram that nobody polls."""
+    server = TelegramServer()
+    server.add_bot(BOT_TOKEN)
+    await server.start()
+    yield Bare(server, server.page_url)
+    await server.aclose()
+
+
 Opener = Callable[..., Awaitable[Tab]]
 
 
@@ -289,12 +356,13 @@ async def open_tab(browser: Browser, quick_sandbox: Sandbox) -> AsyncIterator[Op
     contexts: list[BrowserContext] = []
 
     def heed(line: ConsoleMessage) -> None:
-        # The browser's own line about a connection that was refused or cut is no fault of the page.
-        if line.type in ("error", "warning") and "net::ERR_" not in line.text:
+        # The browser's own lines about a connection that was cut, or an act refused in words, are no fault of the page.
+        browsers_own = "net::ERR_" in line.text or "responded with a status of 400" in line.text
+        if line.type in ("error", "warning") and not browsers_own:
             problems.append(line.text)
 
     async def open_one(
-        sandbox: Sandbox | None = None, size: tuple[int, int] = DESKTOP, *, new: bool = True, **options: Any
+        sandbox: Place | None = None, size: tuple[int, int] = DESKTOP, *, new: bool = True, **options: Any
     ) -> Tab:
         viewport = {"width": size[0], "height": size[1]}
         context = await browser.new_context(viewport=viewport, locale="en-GB", **options)  # type: ignore[arg-type]

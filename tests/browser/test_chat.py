@@ -1,11 +1,12 @@
 """Chatting on the sandbox's page: what a customer sees."""
 
+import asyncio
 import re
 
 import pytest
-from playwright.async_api import Browser, expect
+from playwright.async_api import Browser, Route, expect
 
-from tests.browser.conftest import PHONE, Opener, Sandbox
+from tests.browser.conftest import PHONE, Bare, Opener, Sandbox, until
 
 EMOJI = "\U0001f600"
 HOSTILE = [
@@ -32,6 +33,7 @@ async def test_a_second_question_shows_that_the_first_is_remembered(open_tab: Op
 async def test_the_start_button_is_answered_with_a_welcome(open_tab: Opener) -> None:
     """As in Telegram, an empty chat offers to start."""
     tab = await open_tab()
+    await expect(tab.page.get_by_text("Write something to begin")).to_be_visible()
     await expect(tab.page.get_by_text(f"You are {tab.name}")).to_be_visible()
     await tab.page.get_by_role("button", name="Start", exact=True).click()
     assert "I am an AI assistant" in await tab.sees(1)
@@ -67,7 +69,7 @@ async def test_a_long_paste_becomes_two_messages_and_one_answer(open_tab: Opener
 
 
 async def test_a_second_enter_does_not_send_twice(open_tab: Opener) -> None:
-    """The text leaves the field at once, and quick messages keep their order."""
+    """The text leaves the field at once."""
     tab = await open_tab()
     for word in ("one", "two", "three"):
         await tab.box.fill(word)
@@ -76,14 +78,34 @@ async def test_a_second_enter_does_not_send_twice(open_tab: Opener) -> None:
     await expect(tab.mine).to_have_text(["one", "two", "three"])
 
 
+async def test_quick_messages_keep_their_order_on_a_slow_line(open_tab: Opener, bare: Bare) -> None:
+    """Each waits until the one before has arrived: two on their way could overtake one another."""
+    tab = await open_tab(bare)
+    release, on_the_way = asyncio.Event(), list[str]()
+
+    async def hold(route: Route) -> None:
+        on_the_way.append(route.request.post_data or "")
+        await release.wait()
+        await route.continue_()
+
+    await tab.page.route("**/act", hold)
+    for word in ("one", "two", "three"):
+        await tab.says(word)
+    await until(lambda: on_the_way, "the first is on its way")
+    assert len(on_the_way) == 1
+    release.set()
+    await expect(tab.mine).to_have_text(["one", "two", "three"])
+
+
 async def test_what_is_no_text_gets_its_sentence(open_tab: Opener) -> None:
-    """Stickers, photos, voice and documents: shown, and answered in words."""
+    """A sticker and a voice message: shown, and answered in words."""
     tab = await open_tab()
-    for count, kind in enumerate(("Sticker", "Photo", "Voice message", "Document"), 1):
-        await tab.page.get_by_label("Send something that is no text").click()
+    for count, kind in enumerate(("A sticker", "A voice message"), 1):
+        await tab.page.get_by_role("button", name="Attach").click()
         await tab.page.get_by_role("button", name=kind, exact=True).click()
         assert "I can read text only" in await tab.sees(count)
-    await expect(tab.page.locator("article.mine .media")).to_have_text(["sticker", "photo", "voice", "document"])
+    await expect(tab.page.locator("article.mine .file")).to_have_count(2)
+    await expect(tab.page.locator("article.mine .file").last).to_contain_text("voice.ogg")
 
 
 async def test_an_edited_message_is_shown_as_edited(open_tab: Opener) -> None:
@@ -128,8 +150,8 @@ async def test_a_pressed_button_reaches_the_bot_and_its_reply_the_customer(open_
         await tab.page.get_by_role("button", name="A person, please").click()
     query = (await (await acted.value).json())["callback_query_id"]
     await tab.sandbox.telegram("answerCallbackQuery", callback_query_id=query, text="Somebody is coming")
-    await expect(tab.status).to_have_text("Somebody is coming")
-    await expect(tab.status).to_have_text(f"You write as {tab.name}")
+    await expect(tab.toast).to_have_text("Somebody is coming")
+    await expect(tab.toast).to_be_hidden()
 
 
 async def test_a_deleted_message_disappears(open_tab: Opener) -> None:
@@ -145,8 +167,10 @@ async def test_a_customer_who_blocked_the_bot_can_come_back(open_tab: Opener) ->
     """Blocking is shown, and after unblocking the next question is answered."""
     tab = await open_tab()
     await tab.asks("hello")
+    await tab.page.get_by_role("button", name="More").click()
     await tab.page.get_by_role("button", name="Block bot", exact=True).click()
     await expect(tab.status).to_have_text(f"blocked by {tab.name}")
+    await expect(tab.box).to_be_hidden()
     await tab.page.get_by_role("button", name="Unblock bot").click()
     await expect(tab.status).to_have_text(f"You write as {tab.name}")
     assert "message 2" in await tab.asks("hello again")
@@ -178,11 +202,11 @@ async def test_unread_answers_are_marked(open_tab: Opener) -> None:
     tab = await open_tab()
     first, chat_id = tab.name, await tab.chat_id
     await tab.become_new()
-    entry = tab.page.locator("nav li button", has=tab.page.get_by_text(first, exact=True))
+    entry = tab.entry(first)
     await tab.sandbox.telegram("sendMessage", chat_id=chat_id, text="news for you")
-    await expect(entry.locator(".unread")).to_have_count(1)
+    await expect(entry.locator(".unread")).to_have_text("1")
     await entry.click()
-    await expect(entry.locator(".unread")).to_have_count(0)
+    await expect(entry.locator(".unread")).to_be_hidden()
     assert await tab.sees(1) == "news for you"
 
 
@@ -195,7 +219,7 @@ async def test_a_page_closed_and_opened_again_shows_everything(open_tab: Opener)
     await tab.sandbox.telegram("sendMessage", chat_id=chat_id, text="said in between")
     tab.page = await context.new_page()
     await tab.open()
-    await tab.page.locator("nav li button", has_text="said in between").click()
+    await tab.page.locator("nav li a", has_text="said in between").click()
     await expect(tab.mine).to_have_text(["before the page was closed"])
     assert await tab.sees(2) == "said in between"
 

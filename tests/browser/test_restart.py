@@ -11,7 +11,7 @@ async def test_an_answer_grows_as_a_draft_and_then_stands_as_a_message(open_tab:
     """The customer reads along; the message takes the draft's place, once."""
     tab = await open_tab(own_sandbox)
     await tab.says("Tell me a long story, please.")
-    await tab.draft.wait_for()
+    await expect(tab.draft).not_to_have_class(re.compile("thinking"))
     await expect(tab.status).to_have_text("writing…")
     beginning = await tab.draft.inner_text()
     await expect(tab.draft).not_to_have_text(beginning)
@@ -32,6 +32,7 @@ async def test_an_answer_cut_by_a_kill_arrives_after_the_next_start(open_tab: Op
     await expect(tab.status).to_have_text(re.compile("connection is lost"))
     await tab.says("written while nobody listens")
     await expect(tab.box).to_have_value("written while nobody listens")
+    await expect(tab.toast).to_have_text(re.compile("does not answer"))
     link = sandbox.link
     await sandbox.start()
     assert sandbox.link == link

@@ -5,7 +5,7 @@ from typing import Literal
 import pytest
 from playwright.async_api import Page, expect
 
-from tests.browser.conftest import DESKTOP, PHONE, Opener
+from tests.browser.conftest import DESKTOP, PHONE, Bare, Opener
 
 _CONTRAST = """(selector) => {
   const canvas = document.createElement('canvas').getContext('2d', { willReadFrequently: true });
@@ -26,6 +26,11 @@ _CONTRAST = """(selector) => {
   const [low, high] = [light(ink), light(back)].sort((a, b) => a - b);
   return (high + 0.05) / (low + 0.05);
 }"""
+_READ = (
+    "article.mine .body", "article.mine time", "article:not(.mine) .body", "article:not(.mine) time", "#status", "#bot",
+    "main > header .who", "nav [aria-current=true]", "nav [aria-current=true] small", "nav a:not([aria-current]) small",
+    "#add", "#attach", "[type=submit]", ".day",
+)  # fmt: skip
 _FOCUSED = """() => {
   const element = document.activeElement;
   if (element === document.body) return ['', true];  // the page's end: the browser's own controls come next
@@ -46,19 +51,19 @@ async def test_a_chat_fits_the_screen_and_can_be_read(
         await tab.asks(text)
     assert await tab.fits()
     await expect(tab.answers.last).to_be_in_viewport(ratio=1)
-    for selector in ("article.mine .body", "article.mine time", "article:not(.mine) .body", "article:not(.mine) time",
-                     "#status", "#bot", "#block", "nav [aria-current=true]", "#add", "[type=submit]"):  # fmt: skip
+    for selector in _READ:
         assert await tab.page.evaluate(_CONTRAST, selector) >= 4.5, selector
 
 
-async def test_many_customers_fit_a_phone(open_tab: Opener) -> None:
-    """Their list scrolls in itself."""
-    tab = await open_tab(size=PHONE)
-    for _ in range(4):
+async def test_many_customers_fit_a_phone(open_tab: Opener, bare: Bare) -> None:
+    """Their list scrolls in itself, and what adds one more stays in sight."""
+    tab = await open_tab(bare, size=PHONE)
+    for _ in range(12):
         await tab.become_new()
     assert await tab.fits()
-    await tab.asks("hello")
-    await expect(tab.page.locator("nav [aria-current=true]")).to_be_in_viewport()
+    await tab.show_list()
+    await expect(tab.page.get_by_role("button", name="New customer")).to_be_in_viewport(ratio=1)
+    assert not await tab.page.evaluate("document.documentElement.scrollWidth > innerWidth")
 
 
 async def test_a_smaller_window_keeps_the_newest_message_in_sight(open_tab: Opener) -> None:
@@ -97,20 +102,74 @@ async def test_the_keyboard_alone_is_enough(open_tab: Opener) -> None:
     await tab.sees(1)
     await expect(tab.mine).to_have_text(["written without a mouse\nin two lines"])
     stops = [await _tab(page, back=True) for _ in range(4)]
-    assert stops == ["Send something that is no text", "edit", "Messages", "Block bot"]
+    assert stops == ["Attach", "reply", "Messages", "More"]
     await tab.box.focus()
     assert await _tab(page) == "Send"
-    for name in ("Send something that is no text", "New customer"):
+    for name in ("Attach", "New customer"):
         await _tab_to(page, name)
     await page.keyboard.press("Enter")
-    await expect(page.locator("header")).not_to_contain_text(tab.name)
-    await expect(tab.box).to_be_focused()
-    await _tab_to(page, "Send something that is no text", back=True)
+    await page.keyboard.press("ArrowDown")
     await page.keyboard.press("Enter")
-    assert [await _tab(page) for _ in range(2)] == ["Photo", "Sticker"]
-    await page.keyboard.press("Enter")
-    assert "text only" in await tab.sees(1)
+    await expect(page.locator("main .who").first).to_contain_text("zh")
     await expect(tab.box).to_be_focused()
+    await _tab_to(page, "Attach", back=True)
+    await page.keyboard.press("Enter")
+    await expect(page.get_by_role("button", name="Photo", exact=True)).to_be_focused()
+    await page.keyboard.press("Escape")
+    await expect(page.get_by_role("button", name="Attach")).to_be_focused()
+    await page.keyboard.press("Enter")
+    for _ in range(2):
+        await page.keyboard.press("ArrowDown")
+    await page.keyboard.press("Enter")
+    await tab.sees(1)
+    await expect(tab.box).to_be_focused()
+
+
+async def test_the_keyboard_alone_is_enough_on_a_narrow_screen(open_tab: Opener, bare: Bare) -> None:
+    """From the list into a chat and back: the focus stands in the field, then where it left the list."""
+    tab = await open_tab(bare, PHONE, new=False)
+    page = tab.page
+    for name in ("Dark colours", "Operator", "Customer A"):
+        assert name in await _tab(page)
+    await page.keyboard.press("Enter")
+    await expect(tab.box).to_be_focused()
+    await page.keyboard.type("without a mouse")
+    await page.keyboard.press("Enter")
+    await expect(tab.mine).to_have_text(["without a mouse"])
+    await _tab_to(page, "Back to the list of people", back=True)
+    await page.keyboard.press("Enter")
+    await expect(tab.entry("Customer A")).to_be_focused()
+    assert await _tab(page) == "New customer"
+
+
+async def test_a_touch_on_a_message_shows_what_can_be_done_with_it(open_tab: Opener, bare: Bare) -> None:
+    """Nothing stands beside the messages of a phone until one is touched, and nothing unseen can be hit."""
+    tab = await open_tab(bare, PHONE, new=False, has_touch=True, is_mobile=True)
+    await tab.entry("Customer A").tap()
+    bare.server.customer_writes(1001, "touch me")
+    buttons = tab.page.locator(".actions")
+    await expect(buttons).to_have_css("opacity", "0")
+    await expect(buttons).to_have_css("pointer-events", "none")
+    await tab.page.locator(".bubble").tap()
+    await expect(buttons).to_have_css("opacity", "1")
+    await tab.page.get_by_role("button", name="edit").tap()
+    await expect(tab.box).to_have_value("touch me")
+    assert await tab.fits()
+
+
+async def test_arrow_keys_go_from_message_to_message(open_tab: Opener, bare: Bare) -> None:
+    """One stop of Tab for all the small buttons beside messages: the arrows lead to the others."""
+    tab = await open_tab(bare)
+    chat_id = await tab.chat_id
+    await tab.says("mine")
+    await bare.telegram("sendMessage", chat_id=chat_id, text="theirs")
+    await tab.sees(1)
+    await tab.page.locator("#log").focus()
+    assert await _tab(tab.page) == "reply"
+    await tab.page.keyboard.press("ArrowUp")
+    assert await _tab(tab.page) == "edit"
+    await tab.page.keyboard.press("Enter")
+    await expect(tab.box).to_have_value("mine")
 
 
 async def test_a_button_keeps_the_focus_while_messages_come(open_tab: Opener) -> None:

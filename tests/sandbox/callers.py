@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,13 @@ from bot.sandbox import TelegramServer
 
 TOKEN = "4242:sandbox-test-token"
 CHAT = 1001
+GROUP = -1001234
+FORUM = -1005678
+BUTTONS = {"inline_keyboard": [[{"text": "Yes", "callback_data": "yes"}, {"text": "No", "callback_data": "no"}]]}
+NOT_MODIFIED = (
+    "Bad Request: message is not modified: specified new message content and reply markup are exactly the same as a "
+    "current content and reply markup of the message"
+)
 
 
 @dataclass
@@ -49,6 +57,21 @@ class Subject:
         """A message of the bot in the chat under test."""
         message: dict[str, Any] = await self.ok("sendMessage", chat_id=self.chat, text=text, **params)
         return message
+
+
+def refused(reason: str) -> tuple[int, str]:
+    """What `Subject.no` gives for a request that the server finds wrong."""
+    return 400, f"Bad Request: {reason}"
+
+
+async def upload(subject: Subject, method: str, field: str, content: bytes, **values: str) -> dict[str, Any]:
+    """The body of the answer to a call that carries a file."""
+    form = aiohttp.FormData({"chat_id": str(subject.chat), **values})
+    name = 'na"me.txt' if field == "document" else "x.bin"
+    form.add_field(field, io.BytesIO(content), filename=name, content_type="text/plain")
+    async with subject.http.post(f"{subject.url}/bot{subject.token}/{method}", data=form) as reply:
+        body: dict[str, Any] = await reply.json()
+    return body
 
 
 async def until(holds: Callable[[], object], seconds: float = 5.0) -> None:

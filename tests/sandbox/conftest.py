@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
 
 import aiohttp
@@ -40,27 +39,3 @@ async def chat_api() -> AsyncIterator[ChatApiServer]:
     await chat.start()
     yield chat
     await chat.aclose()
-
-
-@pytest.fixture
-async def subject(http: aiohttp.ClientSession) -> AsyncIterator[Subject]:
-    """The server under conformance test: the sandbox, or the one that CONFORMANCE_API_URL names."""
-    url = os.environ.get("CONFORMANCE_API_URL")
-    if url:
-        chat = int(os.environ["CONFORMANCE_CHAT"])
-        yield Subject(url.rstrip("/"), os.environ["CONFORMANCE_TOKEN"], chat, http)
-        return
-    telegram = TelegramServer(webhook_delay_seconds=0.01)
-    telegram.add_bot(TOKEN)
-    telegram.add_chat(CHAT)
-    await telegram.start()
-    yield Subject(telegram.url, TOKEN, CHAT, http, telegram)
-    await telegram.aclose()
-
-
-@pytest.fixture
-def customers(subject: Subject) -> TelegramServer:
-    """What people do in the chats; only the sandbox can act it."""
-    if subject.server is None:
-        pytest.skip("needs somebody to act as a customer, which only the sandbox can do")
-    return subject.server

@@ -1,18 +1,15 @@
-"""The chat page: who may reach it, what it is told, and that it works in a browser."""
+"""The chat page as a server: who may reach it, what it is told, and what it takes. In a browser: `tests/browser`."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-import os
-import shutil
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from playwright.async_api import Page, async_playwright
+from yarl import URL
 
 from bot.sandbox import TelegramServer
 from bot.sandbox.page import MAX_WAITING
@@ -31,19 +28,24 @@ async def test_the_page_needs_the_token_of_its_link(server: TelegramServer, http
     """Without it there is nothing: no page, no events, no acts."""
     async with http.get(server.page_url) as reply:
         assert reply.status == 200
-    for path in ("/", "/chat/", "/chat/wrong/", "/chat/wrong/events", "/chat//style.css"):
+    for path in ("/", "/chat/", "/chat/wrong/", "/chat/wrong/events", "/chat//frame.css"):
         async with http.get(f"{server.url}{path}") as reply:
             assert reply.status == 404, path
     async with http.post(f"{server.url}/chat/wrong/act", json={"do": "add"}) as reply:
         assert reply.status == 404
 
 
-@pytest.mark.parametrize("rest", ["", "style.css", "script.js", "nothing"])
+@pytest.mark.parametrize(
+    ("rest", "status"),
+    [("", 200), ("frame.css", 200), ("page.js", 200), ("nothing", 404), ("nothing.js", 404), ("file/none", 404),
+     ("picture/none", 404), ("../page.py", 404), ("%2e%2e/page.js", 404), ("act", 404)],
+)  # fmt: skip
 async def test_every_answer_carries_the_strict_policy(
-    server: TelegramServer, http: aiohttp.ClientSession, rest: str
+    server: TelegramServer, http: aiohttp.ClientSession, rest: str, status: int
 ) -> None:
-    """CSP, nosniff and no-referrer on pages and on refusals alike."""
-    async with http.get(server.page_url + rest) as reply:
+    """CSP, nosniff and no-referrer on pages and on refusals alike; nothing outside the page's folder is given out."""
+    async with http.get(URL(server.page_url + rest, encoded=True)) as reply:
+        assert reply.status == status
         policy = reply.headers["Content-Security-Policy"]
         assert all(part in policy for part in POLICY_PARTS)
         assert "unsafe" not in policy
@@ -91,7 +93,9 @@ async def test_an_act_must_be_json(server: TelegramServer, http: aiohttp.ClientS
 @pytest.mark.parametrize(
     "act",
     [{}, [], {"do": "fly"}, {"do": "write", "chat_id": CHAT, "text": " "}, {"do": "stop", "chat_id": CHAT},
-     {"do": "edit", "chat_id": CHAT, "message_id": 9, "text": "x"}, {"do": "write", "chat_id": "x", "text": "x"}],
+     {"do": "edit", "chat_id": CHAT, "message_id": 9, "text": "x"}, {"do": "write", "chat_id": "x", "text": "x"},
+     {"do": "add", "language": "tlh"}, {"do": "write", "chat_id": CHAT, "text": "x", "reply_to": 99},
+     {"do": "press", "chat_id": CHAT, "message_id": 99, "data": "x"}, {"do": "send", "chat_id": CHAT, "kind": "gold"}],
 )  # fmt: skip
 async def test_impossible_acts_are_refused_in_words(
     server: TelegramServer, http: aiohttp.ClientSession, act: Any
@@ -100,6 +104,35 @@ async def test_impossible_acts_are_refused_in_words(
     async with http.post(server.page_url + "act", json=act) as reply:
         assert reply.status == 400
         assert (await reply.text()).startswith("That cannot be done")
+
+
+@pytest.mark.parametrize(
+    ("asked", "content", "status"),
+    [
+        ({"chat_id": str(CHAT), "kind": "document", "name": "a.txt", "caption": "see"}, b"a", 200),
+        ({"chat_id": str(CHAT), "kind": "document", "name": "a.txt"}, b"", 400),
+        ({"chat_id": str(CHAT), "kind": "document", "name": " "}, b"a", 400),
+        ({"chat_id": str(CHAT), "kind": "gold", "name": "a.txt"}, b"a", 400),
+        ({"chat_id": "31", "kind": "document", "name": "a.txt"}, b"a", 400),
+        ({"chat_id": str(CHAT), "kind": "document", "name": "a.txt", "caption": "c" * 1025}, b"a", 400),
+        ({}, b"a", 400),
+    ],
+)
+async def test_a_file_is_taken_with_a_name_and_for_a_chat(
+    api: Subject, server: TelegramServer, asked: dict[str, str], content: bytes, status: int
+) -> None:
+    """What does not fit is refused in words, with the policy; nothing of it reaches the bot."""
+    headers = {"Content-Type": "application/octet-stream"}
+    async with api.http.post(server.page_url + "attach", params=asked, data=content, headers=headers) as reply:
+        assert reply.status == status
+        assert "Content-Security-Policy" in reply.headers
+    assert len(await api.ok("getUpdates")) == (status == 200)
+
+
+async def test_another_sites_form_cannot_attach(server: TelegramServer, http: aiohttp.ClientSession) -> None:
+    """A form's own types are not taken: octet-stream needs to be asked for first."""
+    async with http.post(server.page_url + "attach", data={"chat_id": str(CHAT)}) as reply:
+        assert reply.status == 415
 
 
 async def test_acts_become_updates(api: Subject, server: TelegramServer) -> None:
@@ -164,70 +197,3 @@ async def test_a_page_that_does_not_read_is_cut_off(server: TelegramServer) -> N
     await until(lambda: not page._readers)
     writer.close()
     del reader
-
-
-# --- in a browser -----------------------------------------------------------------------------------------
-@pytest.fixture
-async def browser_page(server: TelegramServer, tmp_path: Path) -> AsyncIterator[Page]:
-    """A Chromium on the chat page; errors of the page fail the test."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        if os.environ.get("CI"):
-            pytest.fail("chromium is missing")
-        pytest.skip("chromium is not installed")
-    problems: list[str] = []
-    flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync"]  # fmt: skip
-    async with async_playwright() as playwright:
-        context = await playwright.chromium.launch_persistent_context(
-            tmp_path / "profile", executable_path=chromium, args=flags, viewport={"width": 390, "height": 800}
-        )
-        page = context.pages[0]
-        page.on("pageerror", lambda error: problems.append(str(error)))
-        # The browser's own lines about a lost connection are no fault of the page.
-        page.on(
-            "console",
-            lambda line: problems.append(line.text) if line.type == "error" and "ERR_" not in line.text else None,
-        )
-        await page.goto(server.page_url)
-        yield page
-        await context.close()
-    assert problems == []
-
-
-@pytest.mark.browser
-async def test_a_person_can_chat_by_keyboard(api: Subject, server: TelegramServer, browser_page: Page) -> None:
-    """Write, read a formatted answer, watch a draft, stop it, press a button: under the strict policy."""
-    page = browser_page
-    await page.get_by_role("button", name="Start", exact=True).press("Enter")
-    await until(lambda: [m.text for m in server.messages(CHAT)] == ["/start"])
-    await page.get_by_label("Message", exact=True).fill("<img src=x onerror=alert(1)>")
-    await page.keyboard.press("Enter")
-    await until(lambda: len(server.messages(CHAT)) == 2)
-    await page.get_by_text("<img src=x onerror=alert(1)>").last.wait_for()
-    await api.ok("sendMessageDraft", chat_id=CHAT, draft_id=3, text="growing", can_stop=True)
-    await page.get_by_role("button", name="Stop").press("Enter")
-    await until(lambda: server.draft(CHAT) is None)
-    markup = {"inline_keyboard": [[{"text": "A person, please", "callback_data": "human"}]]}
-    await api.send("<b>Bold</b> answer", parse_mode="HTML", reply_markup=markup)
-    await page.locator("strong", has_text="Bold").wait_for()
-    await page.get_by_role("button", name="A person, please").press("Enter")
-    await until(lambda: server.pending_updates() == 4)
-    kinds = [list(update)[1] for update in await api.ok("getUpdates")]
-    assert kinds == ["message", "message", "stopped_message_generation", "callback_query"]
-
-
-@pytest.mark.browser
-async def test_a_page_comes_back_after_a_restart(tmp_path: Path, browser_page: Page) -> None:
-    """An open tab goes on with the same link, port and state."""
-    folder, token = tmp_path / "world", "99:tab"
-    for number in range(2):
-        server = TelegramServer(folder=folder)
-        server.add_bot(token)
-        server.customer_writes(5, f"message {number}")
-        await server.start()
-        if number == 0:
-            await browser_page.goto(server.page_url)
-        await browser_page.locator("article", has_text=f"message {number}").wait_for(timeout=15_000)
-        assert await browser_page.locator("article").count() == number + 1
-        await server.aclose()

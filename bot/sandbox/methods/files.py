@@ -42,7 +42,7 @@ def media_of(kind: str, stored: StoredFile, content_type: str = "") -> dict[str,
 
 def _file(stored: StoredFile) -> dict[str, Any]:
     unique = hashlib.sha256(stored.file_id.encode()).hexdigest()[:16]
-    return {"file_id": stored.file_id, "file_unique_id": unique, "file_size": len(stored.content)}
+    return {"file_id": stored.file_id, "file_unique_id": unique, "file_size": stored.size}
 
 
 def _taken(call: MethodCall, kind: str, given: Any) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def get_file(call: MethodCall) -> dict[str, Any]:
     stored = call.world.files.get(call.params.text("file_id"))
     if stored is None:
         raise BadRequestError("invalid file_id")
-    if len(stored.content) > MAX_DOWNLOAD_BYTES:
+    if stored.size > MAX_DOWNLOAD_BYTES:
         raise BadRequestError("file is too big")
     return {**_file(stored), "file_path": stored.path}
 

@@ -1,4 +1,4 @@
-"""Methods about the bot itself: who it is, its commands and texts, its webhook."""
+"""Methods about the bot itself: who it is, its texts, its webhook."""
 
 from __future__ import annotations
 
@@ -12,10 +12,6 @@ from bot.sandbox.account import Webhook
 from bot.sandbox.methods.call import Handler, MethodCall
 from bot.sandbox.refusal import BadRequestError
 
-#: Bot API, BotCommand and setMyCommands.
-MAX_COMMANDS = 100
-MAX_DESCRIPTION = 256
-_COMMAND = re.compile(r"[a-z0-9_]{1,32}")
 #: Method ending → longest text in characters (Bot API, setMyName and its sisters).
 TEXTS = {"Name": 64, "Description": 512, "ShortDescription": 120}
 _FIELDS = {"Name": "name", "Description": "description", "ShortDescription": "short_description"}
@@ -33,57 +29,7 @@ def get_me(call: MethodCall) -> dict[str, Any]:
     }  # fmt: skip
 
 
-# --- commands and texts -----------------------------------------------------------------------------------
-def _commands_key(call: MethodCall) -> str:
-    """Commands differ by scope and language; the key names both."""
-    try:
-        scope = call.params.nested("scope")
-    except orjson.JSONDecodeError as error:
-        raise BadRequestError("can't parse BotCommandScope JSON object") from error
-    shown = scope if isinstance(scope, dict) else {"type": "default"}
-    return orjson.dumps([shown, call.params.text("language_code")], option=orjson.OPT_SORT_KEYS).decode()
-
-
-def set_my_commands(call: MethodCall) -> bool:
-    try:
-        given = call.params.nested("commands")
-    except orjson.JSONDecodeError as error:
-        raise BadRequestError("can't parse commands JSON object") from error
-    if not isinstance(given, list):
-        raise BadRequestError("expected an Array of BotCommand")
-    if len(given) > MAX_COMMANDS:
-        raise BadRequestError("BOT_COMMANDS_TOO_MUCH")
-    commands = [_command(one) for one in given]
-    call.account.keep_profile("commands", {**call.account.profile.get("commands", {}), _commands_key(call): commands})
-    return True
-
-
-def _command(given: object) -> dict[str, str]:
-    if not isinstance(given, dict):
-        raise BadRequestError("can't parse BotCommand: expected an Object")
-    command, description = given.get("command"), given.get("description")
-    if not isinstance(command, str) or not isinstance(description, str):
-        raise BadRequestError('can\'t parse BotCommand: Can\'t find field "command" or "description"')
-    command = command.removeprefix("/")
-    if not _COMMAND.fullmatch(command):
-        raise BadRequestError("BOT_COMMAND_INVALID")
-    if not 1 <= len(description.strip()) <= MAX_DESCRIPTION:
-        raise BadRequestError("BOT_COMMAND_DESCRIPTION_INVALID")
-    return {"command": command, "description": description.strip()}
-
-
-def get_my_commands(call: MethodCall) -> list[dict[str, str]]:
-    found: list[dict[str, str]] = call.account.profile.get("commands", {}).get(_commands_key(call), [])
-    return found
-
-
-def delete_my_commands(call: MethodCall) -> bool:
-    left = dict(call.account.profile.get("commands", {}))
-    left.pop(_commands_key(call), None)
-    call.account.keep_profile("commands", left)
-    return True
-
-
+# --- texts ------------------------------------------------------------------------------------------------
 def _text_setter(ending: str) -> Handler:
     def change(call: MethodCall) -> bool:
         text = call.params.text(_FIELDS[ending])
@@ -180,9 +126,6 @@ def get_webhook_info(call: MethodCall) -> dict[str, Any]:
 
 PROFILE_METHODS: dict[str, Handler] = {
     "getMe": get_me,
-    "setMyCommands": set_my_commands,
-    "getMyCommands": get_my_commands,
-    "deleteMyCommands": delete_my_commands,
     **{f"setMy{ending}": _text_setter(ending) for ending in TEXTS},
     **{f"getMy{ending}": _text_getter(ending) for ending in TEXTS},
     "setChatMenuButton": set_chat_menu_button,

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from bot.sandbox.entities import MAX_TEXT
+from bot.sandbox.entities import MAX_CAPTION, MAX_TEXT
 from bot.sandbox.methods.call import Handler, MethodCall
 from bot.sandbox.refusal import BadRequestError
+from bot.sandbox.replies import is_captioned
 from bot.sandbox.rich import read_rich
 from bot.sandbox.world import Chat, Draft, SeenMessage
 
@@ -70,9 +71,13 @@ def send_chat_action(call: MethodCall) -> bool:
 
 
 def copy_message(call: MethodCall) -> dict[str, Any]:
+    """A caption given here takes the place of the old one (Bot API, copyMessage); a text stays as it is."""
     chat, source = call.writable_chat(), _source(call, "copy")
-    reply = _repeat(call, chat, source)
-    return {"message_id": reply["message_id"]}
+    if "caption" not in call.params or not is_captioned(source):
+        return {"message_id": _repeat(call, chat, source)["message_id"]}
+    caption, entities = call.formatted("caption", "caption_entities", limit=MAX_CAPTION, may_be_empty=True)
+    copied = call.post(chat, caption or None, entities=entities, media=dict(source.media))
+    return {"message_id": copied["message_id"]}
 
 
 def forward_message(call: MethodCall) -> dict[str, Any]:
