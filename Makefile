@@ -10,12 +10,12 @@ PY := .venv/bin/python
 COMPILE := $(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: help install run test lint bench chaos lock
+.PHONY: help install run test lint texts bench chaos lock
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo "Also: make install | lint | bench | chaos FAULTS=10000 SEED=1 | lock"
+	@echo "Also: make install | lint | texts | bench | chaos FAULTS=10000 SEED=1 | lock"
 
 install: .venv/.installed
 
@@ -50,6 +50,10 @@ lint: install
 	$(PY) -m ruff check .
 	$(PY) -m mypy
 	$(PY) -c "from importlinter.cli import lint_imports_command; lint_imports_command()"
+
+# The catalogues get the sentences marked in the code; says which are still to be translated.
+texts: install
+	$(PY) -m tests.house.catalogues
 
 bench: install
 	$(PY) -m tests.bench

@@ -7,83 +7,49 @@ import asyncio
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from bot.collector import unhurried_collector
-from bot.delivery.telegram import TelegramClient
 from bot.errors import SettingsError, TelegramError, TelegramUnauthorizedError
-from bot.ingress import Ingress, Poller, keep_webhook
+from bot.ingress import Poller, keep_webhook
 from bot.logs import get_logger
-from bot.metrics import Metrics
+from bot.menu import keep_menus
+from bot.parts import Parts, open_parts, owned
 from bot.settings import OFFLINE, WEBHOOK_PATH, Settings
 from bot.timing import Timing
-from storage.connection import StoreTarget, connect
-from storage.embedded import EmbeddedServer
-from storage.errors import StorageError, StoreUnavailableError
-from storage.inbox import Inbox
-from storage.keys import Keys
-from storage.marks import Marks
-from storage.schema import upgrade
-from storage.scripts import Store
-from storage.vault import Vault, open_vault
+from storage.errors import StorageError
 
 if TYPE_CHECKING:
-    from redis.asyncio import Redis
+    from bot.conversation.batch import Dispatch
 
-    from bot.conversation.turn import Dispatch
-    from bot.worker import Worker
-
-_CONNECTIONS: Final = 8
-_STORE_SECONDS: Final = 5.0
-_START_SECONDS: Final = 8.0
 _SAMPLE_SECONDS: Final = 5.0
 _SILENT_POLL_SECONDS: Final = 90.0
-_SANDBOX_TOKEN: Final = "4242:sandbox-needs-no-real-token"  # noqa: S105 (opens nothing but the local sandbox)
 _SANDBOX_PORT: Final = 8081
 _UNKNOWN_BOT: Final = (
     "BOT_TOKEN: Telegram does not know this token; it is mistyped or was revoked: get the current one from @BotFather."
 )
-_Result = TypeVar("_Result")
 _log = get_logger(__name__)
-
-
-@dataclass(slots=True)
-class _Parts:
-    """What every role shares."""
-
-    settings: Settings
-    target: StoreTarget
-    store: Store
-    keys: Keys
-    inbox: Inbox
-    marks: Marks
-    vault: Vault
-    telegram: TelegramClient
-    metrics: Metrics
-    ingress: Ingress
-    alone: bool
-    timing: Timing
 
 
 async def run(settings: Settings, roles: frozenset[str], timing: Timing | None = None) -> int:
     """Serves until SIGTERM or Ctrl-C, then drains; the exit code."""
     stop = _stop_on_signals()
     async with AsyncExitStack() as stack:
-        parts = await _open(stack, settings, timing or Timing())
+        parts = await open_parts(stack, settings, timing or Timing())
         await _serve(stack, parts, roles, stop)
     return 0
 
 
 async def sandbox(settings: Settings) -> int:
     """The real service on a local Bot API server with a chat page, and an offline chat API unless one is configured."""
-    from bot.sandbox import TelegramServer
+    from bot.sandbox import BOT_TOKEN, OPERATOR_ID, TelegramServer
 
     stop = _stop_on_signals()
     async with AsyncExitStack() as stack:
@@ -91,11 +57,11 @@ async def sandbox(settings: Settings) -> int:
         # The folder remembers the port, so that an open page goes on after a restart.
         port = 0 if (folder / "telegram").exists() else _free_port(_SANDBOX_PORT)
         telegram = TelegramServer(folder=folder / "telegram", port=port)
-        telegram.add_bot(_SANDBOX_TOKEN)
+        telegram.add_bot(BOT_TOKEN)
         await telegram.start()
         stack.push_async_callback(telegram.aclose)
         changes: dict[str, Any] = {
-            "bot_token": SecretStr(_SANDBOX_TOKEN),
+            "bot_token": SecretStr(BOT_TOKEN),
             "telegram_api_url": telegram.url,
             "telegram_mode": "polling",
             "telegram_proxy": "",
@@ -104,10 +70,11 @@ async def sandbox(settings: Settings) -> int:
             "master_key_file": settings.master_key_file.parent / "sandbox" / "master.key",
             "keyring_url": f"sqlite:{settings.master_key_file.parent / 'sandbox' / 'keyring.db'}",
             "http_port": _free_port(settings.http_port),
+            "operator_ids": (OPERATOR_ID,),
         }
         if settings.chat_api_url in {"", OFFLINE}:
             changes["chat_api_url"] = OFFLINE
-        parts = await _open(stack, settings.model_copy(update=changes), Timing())
+        parts = await open_parts(stack, settings.model_copy(update=changes), Timing())
         offline = parts.settings.chat_api_url == OFFLINE
         print(_sandbox_words(telegram.page_url, offline=offline), flush=True)  # noqa: T201 (the link is for the person at the terminal)
         await _serve(stack, parts, frozenset({"ingress", "worker", "web"}), stop)
@@ -122,80 +89,8 @@ def _sandbox_words(link: str, *, offline: bool) -> str:
     )
 
 
-# ---- opening
-async def _open(stack: AsyncExitStack, settings: Settings, timing: Timing) -> _Parts:
-    target = StoreTarget.parse(settings.redis_url, ca_file=settings.ca_file)
-    alone = False
-    if target.embedded:
-        server = EmbeddedServer(settings.data_dir, on_event=lambda event, fields: _log.info(event, **fields))
-        await server.start()
-        stack.push_async_callback(server.aclose)
-        await stack.enter_async_context(_owned(server.watch(), "store.watch"))
-        target = StoreTarget.parse(server.url)
-        alone = True
-    client = await _connected(target, _CONNECTIONS)
-    stack.push_async_callback(client.aclose)
-    await _patiently(lambda: upgrade(client, settings.bot_id, steps=()))
-    vault = await _patiently(
-        lambda: open_vault(
-            client,
-            settings.bot_id,
-            master_key_file=settings.master_key_file,
-            keyring_url=settings.keyring_url,
-            data_dir=settings.data_dir,
-        )
-    )
-    stack.push_async_callback(vault.aclose)
-    store, keys, metrics = Store(client), Keys(settings.bot_id), Metrics()
-    telegram = await stack.enter_async_context(_telegram(settings))
-    inbox, marks = Inbox(store, keys, mailbox_cap=settings.mailbox_cap), Marks(store, keys)
-    ingress = Ingress(inbox, vault, marks, metrics, queue_cap=settings.queue_cap)
-    return _Parts(settings, target, store, keys, inbox, marks, vault, telegram, metrics, ingress, alone, timing)
-
-
-async def _connected(target: StoreTarget, connections: int, seconds: float = _START_SECONDS) -> "Redis":
-    return await _patiently(
-        lambda: connect(target, connections=connections, timeout_seconds=_STORE_SECONDS), seconds=seconds
-    )
-
-
-async def _patiently(step: Callable[[], Awaitable[_Result]], seconds: float = _START_SECONDS) -> _Result:
-    """Tries again while the store is away: it may be loading, or just being revived. After that the error stands."""
-    deadline = asyncio.get_running_loop().time() + seconds
-    while True:
-        try:
-            return await step()
-        except StoreUnavailableError:
-            if asyncio.get_running_loop().time() > deadline:
-                raise
-        await asyncio.sleep(0.1)
-
-
-def _telegram(settings: Settings) -> TelegramClient:
-    assert settings.bot_token is not None
-    return TelegramClient(
-        settings.bot_token.get_secret_value(),
-        settings.telegram_api_url,
-        proxy=settings.telegram_proxy or None,
-        ca_file=settings.ca_file,
-    )
-
-
-@asynccontextmanager
-async def _owned(work: Any, name: str) -> AsyncIterator[asyncio.Task[None]]:
-    """A task that ends with the block: cancelled and awaited."""
-    task: asyncio.Task[None] = asyncio.create_task(work, name=name)
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("task.failed", task=name, exc_info=error)
-
-
 # ---- serving
-async def _serve(stack: AsyncExitStack, parts: _Parts, roles: frozenset[str], stop: asyncio.Event) -> None:
+async def _serve(stack: AsyncExitStack, parts: Parts, roles: frozenset[str], stop: asyncio.Event) -> None:
     settings = parts.settings
     closing = asyncio.Event()
     poller = Poller(
@@ -211,14 +106,15 @@ async def _serve(stack: AsyncExitStack, parts: _Parts, roles: frozenset[str], st
     troubles = _Troubles(parts, poller if polls else None, working if "worker" in roles else None, closing)
     if "web" in roles:
         await stack.enter_async_context(_web(parts, troubles, closing))
-    await stack.enter_async_context(_owned(_sample(parts), "sample"))
-    await stack.enter_async_context(_owned(parts.marks.keep(), "marks"))
+    await stack.enter_async_context(owned(_sample(parts), "sample"))
+    await stack.enter_async_context(owned(parts.marks.keep(), "marks"))
     tasks: list[asyncio.Task[None]] = []
     if "worker" in roles:
-        tasks.append(await stack.enter_async_context(_owned(_work(parts, working), "worker")))
+        tasks.append(await stack.enter_async_context(owned(_work(parts, working), "worker")))
+        await stack.enter_async_context(owned(keep_menus(parts.telegram, parts.store, parts.keys.menu), "menus"))
     if "ingress" in roles:
         work = poller.run() if polls else keep_webhook(parts.telegram, settings.webhook_address, _secret(settings))
-        tasks.append(await stack.enter_async_context(_owned(work, "ingress")))
+        tasks.append(await stack.enter_async_context(owned(work, "ingress")))
     _log.info("service.started", roles=sorted(roles))
     waiting = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait({waiting, *tasks}, return_when=asyncio.FIRST_COMPLETED)
@@ -229,11 +125,14 @@ async def _serve(stack: AsyncExitStack, parts: _Parts, roles: frozenset[str], st
         task.result()
 
 
-async def _work(parts: _Parts, working: asyncio.Event) -> None:
+async def _work(parts: Parts, working: asyncio.Event) -> None:
     """The worker; its modules are loaded here, off the loop, so that updates are stored from the first moment on."""
     await asyncio.to_thread(_load_worker)
+    from bot.assembly import worker_of
+
     async with AsyncExitStack() as stack:
-        worker = await _worker(stack, parts)
+        username = await _username(parts)
+        worker = await worker_of(stack, parts, await _dispatch(stack, parts, username), username)
         working.set()
         await worker.run()
 
@@ -243,85 +142,10 @@ def _load_worker() -> None:
     with unhurried_collector():
         for name in ("models", "customer", "dispatch"):
             import_module(f"handlers.telegram.{name}")
-        import_module("bot.worker")
+        import_module("bot.assembly")
 
 
-async def _worker(stack: AsyncExitStack, parts: _Parts) -> "Worker":
-    from bot.chat_api.client import ChatApi
-    from bot.conversation.turn import Manner, Turns
-    from bot.conversation.window import Window
-    from bot.delivery.lane import Lane
-    from bot.delivery.pace import Pace
-    from bot.worker import Worker
-    from storage.history import History
-    from storage.journal import Journal
-
-    settings = parts.settings
-    chat_api = await stack.enter_async_context(
-        ChatApi(
-            await _chat_api_url(stack, settings),
-            settings.chat_model,
-            key=settings.chat_api_key.get_secret_value() if settings.chat_api_key else "",
-            max_output_tokens=settings.max_output_tokens,
-            temperature=settings.chat_temperature,
-            proxy=settings.chat_api_proxy or None,
-            ca_file=settings.ca_file,
-        )
-    )
-    reader = await _connected(parts.target, 1, seconds=float("inf"))
-    stack.push_async_callback(reader.aclose)
-    journal, pace = Journal(parts.store, parts.keys, sweep_after=parts.timing.sweeps), Pace()
-    lane = Lane(
-        telegram=parts.telegram,
-        journal=journal,
-        marks=parts.marks,
-        pace=pace,
-        metrics=parts.metrics,
-        timing=parts.timing,
-        by_markup=settings.probe_by_markup,
-    )
-    turns = Turns(
-        journal=journal,
-        window=Window(History(parts.store, parts.keys), parts.vault),
-        vault=parts.vault,
-        lane=lane,
-        telegram=parts.telegram,
-        pace=pace,
-        chat_api=chat_api,
-        dispatch=await _dispatch(stack, parts),
-        manner=Manner(
-            settings.system_prompt,
-            settings.context_tokens,
-            settings.chat_model,
-            settings.support_contact,
-        ),
-        metrics=parts.metrics,
-        recheck=parts.timing.recheck,
-    )
-    return Worker(
-        reader=reader,
-        inbox=parts.inbox,
-        lane=lane,
-        turns=turns,
-        metrics=parts.metrics,
-        alone=parts.alone,
-        timing=parts.timing,
-    )
-
-
-async def _chat_api_url(stack: AsyncExitStack, settings: Settings) -> str:
-    """The chat API's address; ``offline`` starts the built-in model on a loopback port of this process."""
-    if settings.chat_api_url != OFFLINE:
-        return settings.chat_api_url
-    from bot.sandbox import NATURAL, ChatApiServer
-
-    server = ChatApiServer(behaviour=NATURAL)
-    await server.start()
-    stack.push_async_callback(server.aclose)
-    return server.url
-
-
-async def _dispatch(stack: AsyncExitStack, parts: _Parts) -> "Dispatch":
+async def _dispatch(stack: AsyncExitStack, parts: Parts, username: str) -> "Dispatch":
     from aiogram import Bot
 
     from handlers.telegram.customer import Audience, customer_router
@@ -331,11 +155,11 @@ async def _dispatch(stack: AsyncExitStack, parts: _Parts) -> "Dispatch":
     assert settings.bot_token is not None
     bot = Bot(settings.bot_token.get_secret_value())
     stack.push_async_callback(bot.session.close)
-    audience = Audience(await _username(parts), settings.group_answers == "addressed", settings.operator_group_id)
+    audience = Audience(username, settings.group_answers == "addressed", settings.operator_group_id)
     return dispatcher_of(bot, customer_router(audience))
 
 
-async def _username(parts: _Parts) -> str:
+async def _username(parts: Parts) -> str:
     """The bot's own name; "" while Telegram is away (then only replies and commands count as addressed to it)."""
     try:
         me = await parts.telegram.call("getMe", {}, seconds=5)
@@ -347,7 +171,7 @@ async def _username(parts: _Parts) -> str:
     return str(me.get("username") or "") if isinstance(me, dict) else ""
 
 
-async def _sample(parts: _Parts) -> None:
+async def _sample(parts: Parts) -> None:
     """Counts what waits in the store, for the cap and for the figures."""
     metrics = parts.metrics
     while True:
@@ -369,7 +193,7 @@ async def _sample(parts: _Parts) -> None:
 class _Troubles:
     """Why this process is not ready, by part."""
 
-    parts: _Parts
+    parts: Parts
     poller: Poller | None
     working: asyncio.Event | None
     closing: asyncio.Event
@@ -392,7 +216,7 @@ class _Troubles:
 
 
 @asynccontextmanager
-async def _web(parts: _Parts, troubles: _Troubles, closing: asyncio.Event) -> AsyncIterator[None]:
+async def _web(parts: Parts, troubles: _Troubles, closing: asyncio.Event) -> AsyncIterator[None]:
     from handlers.web.server import serving
     from handlers.web.service import service_app, webhook_route
 

@@ -5,7 +5,7 @@ BotError
 ├── TelegramError                  a Bot API call did not give what was asked for
 │   ├── TelegramRetryAfterError        429: nothing was done, wait exactly that long
 │   ├── TelegramRefusedError           a definite 4xx other than these three: nothing was done, nothing will be
-│   ├── TelegramBlockedError           403: the customer blocked the bot, or it was thrown out
+│   ├── TelegramBlockedError           blocked by the person, thrown out of the group, or never met
 │   ├── TelegramUnauthorizedError      401: the token is wrong or was revoked
 │   ├── TelegramConflictError          409: somebody else polls, or a webhook is set
 │   ├── TelegramUnreachableError       the connection was never made: nothing was sent
@@ -60,11 +60,11 @@ class TelegramRefusedError(TelegramError):
 
 
 class TelegramBlockedError(TelegramError):
-    """403: nothing can be sent to this chat until the customer returns."""
+    """403, or a chat not found: nothing can be sent there until the person writes."""
 
     def __init__(self, description: str = "Forbidden") -> None:
         self.description = description
-        super().__init__(f"Telegram refused with 403: {description[:200]}")
+        super().__init__(f"Telegram cannot reach this chat: {description[:200]}")
 
 
 class TelegramUnauthorizedError(TelegramError):

@@ -12,7 +12,8 @@ from typing import Any, Final
 
 import orjson
 
-from bot.conversation.turn import mail_bound
+from bot.conversation.control import is_urgent
+from bot.conversation.post import Post
 from bot.delivery.telegram import TelegramClient
 from bot.errors import (
     TelegramConflictError,
@@ -24,15 +25,12 @@ from bot.logs import get_logger
 from bot.metrics import Metrics
 from bot.timing import Timing
 from storage.errors import StorageError
-from storage.inbox import Inbox, Mail
 from storage.marks import Marks
-from storage.vault import Vault
 
 ALLOWED_UPDATES: Final = ["message", "edited_message", "callback_query", "my_chat_member", "stopped_message_generation"]
 WATCHDOG_SECONDS: Final = 60.0
 """A poll that has not come back after this long is given up and made anew."""
 
-_EPOCHS_REMEMBERED: Final = 200_000
 _log = get_logger(__name__)
 
 
@@ -43,14 +41,15 @@ class OverloadedError(Exception):
 class Ingress:
     """Stores updates. Raises StorageError and OverloadedError, and then nothing may be confirmed."""
 
-    def __init__(self, inbox: Inbox, vault: Vault, marks: Marks, metrics: Metrics, *, queue_cap: int) -> None:
-        self._inbox = inbox
-        self._vault = vault
+    def __init__(
+        self, post: Post, marks: Marks, metrics: Metrics, *, queue_cap: int, operators: frozenset[int] = frozenset()
+    ) -> None:
+        self._post = post
         self._marks = marks
         self._metrics = metrics
         self._queue_cap = queue_cap
+        self._operators = operators
         self._waiting = 0
-        self._epochs: dict[int, int] = {}
 
     def note_depth(self, updates: int) -> None:
         """How many updates wait in the store, as last counted."""
@@ -95,31 +94,15 @@ class Ingress:
             self._metrics.updates.labels(answer).inc()
 
     async def _accept_one(self, chat_id: int, update: dict[str, Any], received_ms: int) -> str:
+        if chat_id in self._operators:
+            _drop_quotes(update)
         try:
             content = orjson.dumps(update)
         except TypeError:
             # Nested deeper than any real update: only this one is dropped, not what comes behind it.
             _log.warning("update.unreadable", type=_kind(update))
             return "skipped"
-        return await self._store(chat_id, update["update_id"], received_ms, content)
-
-    async def _store(self, chat_id: int, update_id: int, received_ms: int, content: bytes) -> str:
-        epoch = self._epochs.get(chat_id, 0)
-        while True:
-            name = f"mail.{epoch}"
-            key = self._vault.cached_key(chat_id, name) or await self._vault.key(chat_id, name)
-            sealed = self._vault.seal(key, content, mail_bound(chat_id, update_id, epoch))
-            enqueued = await self._inbox.enqueue(chat_id, epoch, Mail("update", update_id, received_ms, sealed))
-            if enqueued.answer != "epoch":
-                return enqueued.answer
-            # The chat was forgotten since: what comes after it belongs under its new key.
-            epoch = self._remember(chat_id, enqueued.epoch)
-
-    def _remember(self, chat_id: int, epoch: int) -> int:
-        if len(self._epochs) > _EPOCHS_REMEMBERED:
-            self._epochs.clear()
-        self._epochs[chat_id] = epoch
-        return epoch
+        return await self._post.update(chat_id, update["update_id"], received_ms, content, urgent=is_urgent(update))
 
 
 class Poller:
@@ -298,6 +281,17 @@ def _cleaned(value: Any) -> Any:
     if isinstance(value, int) and not -(2**63) <= value < 2**63:
         return str(value)
     return value
+
+
+def _drop_quotes(update: dict[str, Any]) -> None:
+    """What an operator replies to are a customer's words: they must not be kept under the operator's key."""
+    message = update.get("message")
+    reply = message.get("reply_to_message") if isinstance(message, dict) else None
+    if isinstance(message, dict) and isinstance(reply, dict):
+        kept = ("message_id", "date", "chat", "from")
+        message["reply_to_message"] = {name: reply[name] for name in kept if name in reply}
+        for name in ("quote", "external_reply"):
+            message.pop(name, None)
 
 
 def _chat_in(content: Any) -> int | None:

@@ -131,6 +131,7 @@ class Settings(BaseSettings):
     )
     group_answers: Annotated[Literal["all", "addressed"], Word] = Field("all", description="all or addressed")
 
+    rich_messages: bool = Field(False, description="true or false")
     probe_by_markup: bool = Field(True, description="true or false")
 
     chat_api_url: ChatAddress = Field(
@@ -277,7 +278,7 @@ class Settings(BaseSettings):
                 yield f"{name.upper()} is set, but nothing uses it yet in this version."
 
 
-_NOT_IN_FORCE = {"chat_conversation_field", "chat_fallbacks", "operator_ids", "retention_days"}
+_NOT_IN_FORCE = {"chat_conversation_field", "chat_fallbacks", "retention_days"}
 
 _NOT_CONFIGURED = (
     "BOT_TOKEN is not set: write the token from @BotFather into .env, "

@@ -1,37 +1,203 @@
-"""Every sentence that the service itself says to a customer."""
+"""Every sentence that the service itself says, and the catalogues that say it in other languages.
 
-from typing import Final
+English stands here and is what the gettext catalogues in ``bot/locales`` translate. Those are kept as text (``.po``) and
+compiled in memory when a language is first spoken, so that no compiled file can fall behind.
+"""
 
-WELCOME: Final = (
-    "Hello! I am an AI assistant and answer your questions here, with our whole conversation in mind. "
-    "Just write what you need. I can make mistakes."
+import gettext
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final
+
+LOCALES: Final = Path(__file__).parent / "locales"
+
+
+def N_(text: str) -> str:  # noqa: N802 (gettext's own mark)
+    """Marks a sentence for the catalogues; it is translated where it is said."""
+    return text
+
+
+def NN_(one: str, many: str) -> tuple[str, str]:  # noqa: N802 (the same with a plural)
+    """Marks a sentence that counts, for one and for several; other languages have their own number of forms."""
+    return one, many
+
+
+LANGUAGES: Final = {"en": "English", "zh": "简体中文", "ru": "Русский", "es": "Español"}
+
+WELCOME: Final = N_(
+    "Hello! I am an AI assistant and answer your questions here, with our whole conversation in mind. Just write what you "
+    "need. I can make mistakes.\n\nWhat you write is processed by {processor}. /privacy tells more, /human brings a "
+    "person, /help shows what else I can do."
 )
-HELP: Final = (
-    "Write your question as a message. Several messages in a row are answered together, and an edited message "
-    "corrects what I remember."
+HELP: Final = N_(
+    "Write your question as a message. Several messages in a row are answered together, and an edited message corrects "
+    "what I remember.\n\n/new – begin a new conversation\n/stop – stop the answer being written\n/human – talk to a person\n"
+    "/export – get all your conversations as files\n/forget – delete what I remember\n/privacy – what happens to your data\n"
+    "/language – choose the language"
 )
-UNKNOWN_COMMAND: Final = "I do not know this command. Write your question as a plain message, or see /help."
-ONLY_TEXT: Final = "I can read text only so far. Please write what you need in words."
-EMPTY: Final = "This message has no text that I can read. Please write what you need in words."
-TOO_LONG: Final = (
+PRIVACY: Final = N_(
+    "What I keep: your messages and my answers, encrypted, so that I can follow our conversation.\n"
+    "Who processes it: {processor} writes my answers from our conversation. The team that runs this bot can read it.\n"
+    "Your rights: /export gives you a copy of everything, /forget deletes it. Telegram keeps its own copy of this chat; "
+    "you can delete that in Telegram."
+)
+OFFLINE_MODEL: Final = N_("a built-in demonstration model")
+UNKNOWN_COMMAND: Final = N_("I do not know this command. Write your question as a plain message, or see /help.")
+ONLY_TEXT: Final = N_("I can read text only so far. Please write what you need in words.")
+EMPTY: Final = N_("This message has no text that I can read. Please write what you need in words.")
+TOO_LONG: Final = N_(
     "This text is too long for me to read at once. Please send the part that matters most, or split it over "
     "several questions."
 )
-TOO_MANY: Final = (
+TOO_MANY: Final = N_(
     "You sent more messages than I can keep waiting, so I did not read the last ones. Please send them again, "
     "a few at a time."
 )
-NO_ANSWER: Final = (
+NO_ANSWER: Final = N_(
     "I cannot reach the service that writes my answers at the moment. Your message has arrived; please ask again "
     "in a few minutes."
 )
-EMPTY_ANSWER: Final = "I could not find an answer to this. Please ask again in other words."
-UNREADABLE: Final = "I could not read your last message because of a fault on our side. Please send it again."
-SET_ASIDE: Final = (
+EMPTY_ANSWER: Final = N_("I could not find an answer to this. Please ask again in other words.")
+UNDELIVERABLE: Final = N_("I had an answer, but Telegram did not accept it. Please ask again in other words.")
+UNREADABLE: Final = N_("I could not read your last message because of a fault on our side. Please send it again.")
+SET_ASIDE: Final = N_(
     "Something on our side went wrong with your last message, and it was put aside for our team. You can go on writing."
 )
+CONTACT: Final = N_("To reach a person: {contact}")
+TALK_TO_A_PERSON: Final = N_("Talk to a person")
+
+STOPPED_MARK: Final = N_("⏹ Stopped.")
+STOPPED: Final = N_("Stopped. Nothing had been written yet.")
+NOTHING_TO_STOP: Final = N_("There is nothing to stop: no answer is being written.")
+ANEW: Final = N_(
+    "A new conversation begins: I no longer have the earlier one in mind. It stays in your /export until you /forget it."
+)
+WHICH_LANGUAGE: Final = N_(
+    "Which language should I use for my own sentences? I answer questions in the language you write."
+)
+LANGUAGE_CHOSEN: Final = N_("From now on I use English for my own sentences.")
+LANGUAGE_UNKNOWN: Final = N_("I do not speak this language yet. Choose one with /language.")
+
+FORGET_ASK: Final = N_(
+    "What should I forget?\n\nDeleted conversations are gone for good: nobody can bring them back, and I will not remember "
+    "any of it. The messages stay visible in Telegram until you delete them there."
+)
+FORGET_THIS: Final = N_("Delete this conversation")
+FORGET_ALL: Final = N_("Delete everything")
+FORGET_EXPORT: Final = N_("Export first")
+FORGET_CANCEL: Final = N_("Cancel")
+FORGET_KEPT: Final = N_("Nothing was deleted.")
+FORGET_EXPIRED: Final = N_(
+    "This button is no longer valid, and nothing was deleted by it. Send /forget to start again."
+)
+BUTTON_UNKNOWN: Final = N_("This button is no longer valid. /help shows what I can do.")
+NOT_YOURS: Final = N_("Only the person who asked can press this button.")
+FORGOTTEN, FORGOTTEN_MANY = NN_(
+    "Deleted on {when} (UTC): {count} exchange of questions and answers.",
+    "Deleted on {when} (UTC): {count} exchanges of questions and answers.",
+)
+FORGOTTEN_MORE: Final = N_(
+    "Its keys were destroyed first, so copies in backups cannot be read either. What you see above is Telegram's own copy: "
+    "delete it there, or let me remove my messages that are younger than 48 hours."
+)
+REMOVE_MINE: Final = N_("Remove the bot's messages")
+REMOVED, REMOVED_MANY = NN_(
+    "I removed {count} message of mine. Older ones you can delete in Telegram yourself.",
+    "I removed {count} messages of mine. Older ones you can delete in Telegram yourself.",
+)
+
+EXPORT_NOTHING: Final = N_("There is nothing to export yet: I remember no conversation of this chat.")
+EXPORT_PRIVATE: Final = N_("I export conversations only in a private chat, to the person they belong to.")
+EXPORT_CAPTION: Final = N_("Your conversations: open chat.html to read them.")
+EXPORT_PART: Final = N_("Your conversations, part {part} of {parts}: open chat.html to read them.")
+
+HANDED: Final = N_(
+    "A person takes over. I passed your last messages on and will not answer until they are done; whatever you write "
+    "now goes to them. /handback brings me back."
+)
+HANDED_ALREADY: Final = N_("Your messages already go to a person. /handback brings the assistant back.")
+NO_PERSON: Final = N_("No person can be reached from this chat at the moment. You can go on asking me.")
+HANDED_BACK: Final = N_("You are talking to the AI assistant again.")
+NOT_HANDED: Final = N_("You are talking to the AI assistant already. /human brings a person.")
+FROM_TEAM: Final = N_("Support team:")
+
+RELAY_OPENING: Final = N_(
+    "{name} asks for a person. Reply to this message to answer; reply /handback to give the chat back."
+)
+RELAY: Final = N_("{name} writes:")
+RELAY_QUESTION: Final = N_("Asked last:")
+RELAY_ANSWER: Final = N_("The assistant's answer:")
+RELAY_OTHER: Final = N_("(content that is not text)")
+RELAY_ENDED: Final = N_("{name} is back with the assistant.")
+RELAY_GIVEN_BACK: Final = N_("The assistant answers in this customer's chat again.")
+RELAY_FAILED: Final = N_("Your reply could not be delivered: the customer cannot be reached.")
+RELAY_NOT_HANDED: Final = N_("Reply to a customer's message with /handback to give that chat back to the assistant.")
+
+COMMANDS: Final = {
+    "new": N_("Begin a new conversation"),
+    "stop": N_("Stop the answer being written"),
+    "human": N_("Talk to a person"),
+    "export": N_("Get all your conversations as files"),
+    "forget": N_("Delete what the assistant remembers"),
+    "privacy": N_("What happens to your data"),
+    "language": N_("Choose the language"),
+    "help": N_("What the assistant can do"),
+}
 
 
-def contact(support_contact: str) -> str:
-    """The way to a person, for the end of a sentence that tells of a fault."""
-    return f"\n\nTo reach a person: {support_contact}" if support_contact else ""
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """A sentence with values to fill in. With ``plural``, ``count`` decides which of the two is said."""
+
+    text: str
+    values: Mapping[str, Any] = field(default_factory=dict)
+    plural: str = ""
+    count: int = 0
+
+
+class Words:
+    """Says sentences in the customer's language; ``standing`` values fit into any of them."""
+
+    def __init__(self, **standing: str) -> None:
+        self._standing = standing
+
+    def say(self, sentence: "Sentence | str", language: str) -> str:
+        """``language``: as Telegram names it, or "" for English."""
+        if isinstance(sentence, str):
+            sentence = Sentence(sentence)
+        catalogue = _catalogue(language_of(language))
+        if sentence.plural:
+            text = catalogue.ngettext(sentence.text, sentence.plural, sentence.count)
+        else:
+            text = catalogue.gettext(sentence.text) if sentence.text else ""
+        standing = {name: catalogue.gettext(value) if value else "" for name, value in self._standing.items()}
+        values = {**standing, **sentence.values, "count": sentence.count}
+        return text.format_map(values) if "{" in text else text
+
+    def worded(self, text: str, language: str) -> str:
+        """A sentence whose values are still to be filled in."""
+        return _catalogue(language_of(language)).gettext(text) if text else ""
+
+
+def language_of(code: str) -> str:
+    """The language of ours for an IETF tag such as ``zh-hans``; English where we do not speak it."""
+    language = code.lower().replace("_", "-").partition("-")[0]
+    return language if language in LANGUAGES else "en"
+
+
+@lru_cache(maxsize=len(LANGUAGES))
+def _catalogue(language: str) -> gettext.NullTranslations:
+    path = LOCALES / language / "LC_MESSAGES" / "messages.po"
+    if language == "en":
+        return gettext.NullTranslations()
+    from babel.messages.mofile import write_mo
+    from babel.messages.pofile import read_po
+
+    compiled = BytesIO()
+    with path.open("rb") as file:
+        write_mo(compiled, read_po(file, locale=language))
+    compiled.seek(0)
+    return gettext.GNUTranslations(compiled)

@@ -48,9 +48,14 @@ class History:
         values = await self._store.call("HMGET", key, *range(first, last + 1))
         return unpacked(first, values)
 
+    async def sizes(self, chat_id: int, topic: int, conversation: int, first: int, last: int) -> list[int]:
+        """The sizes in bytes of stored turns, 0 for missing ones."""
+        key = self._keys.of(chat_id).turns(topic, conversation)
+        return [int(size) for size in await self._store.script("sizes", [key], [first, last])]
+
     async def find(self, state: ChatState, topic: int, message_id: int, *, look_back: int = 400) -> StoredTurn | None:
         """The turn that holds a question's message id, among the last ``look_back`` turns."""
-        conversation = state.conversation.get(topic, 0)
+        conversation = state.conversation_of(topic)
         last = state.last.get(topic, 0)
         lowest = max(0, last - look_back)
         while last > lowest:
@@ -67,7 +72,7 @@ class History:
     async def correct(self, state: ChatState, topic: int, turn: StoredTurn) -> bool:
         """Replaces a stored turn under the fence; False when it is gone or another worker took over."""
         keys = self._keys.of(state.ready.chat_id)
-        names = [keys.chat, keys.turns(topic, state.conversation.get(topic, 0))]
+        names = [keys.chat, keys.turns(topic, state.conversation_of(topic))]
         return bool(await self._store.insist("correct", names, [state.fence, turn.number, turn.packed()]))
 
 

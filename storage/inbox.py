@@ -19,6 +19,9 @@ from storage.scripts import Store
 
 _OVER: Final = b"!"
 _SWEEP: Final = b"~"
+_LETTERS: Final = {"update": b"u", "urgent": b"U", "post": b"p"}
+_KINDS: Final = {letter[0]: kind for kind, letter in _LETTERS.items()}
+_NO_CAP: Final = 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,9 @@ class Ready:
 class Mail:
     """One item of a mailbox.
 
-    ``kind`` is update, over (mail beyond the cap was turned away) or sweep (look for strays ``above`` a message id).
+    ``kind`` is update, urgent (an update that a running turn must see at once), post (from another chat of the bot),
+    over (mail beyond the cap was turned away) or sweep (look for strays ``above`` a message id). A post bears the id of
+    the update it comes from, with a minus sign.
     """
 
     kind: str
@@ -43,7 +48,11 @@ class Mail:
     above: int = 0
 
     def packed(self) -> bytes:
-        return b"u%d|%d|%b" % (self.update_id, self.received_ms, self.sealed)
+        if self.kind == "over":
+            return _OVER
+        if self.kind == "sweep":
+            return b"%b%d" % (_SWEEP, self.above)
+        return b"%c%d|%d|%b" % (_LETTERS[self.kind], self.update_id, self.received_ms, self.sealed)
 
     @classmethod
     def unpacked(cls, raw: bytes) -> "Mail":
@@ -52,7 +61,7 @@ class Mail:
         if raw[:1] == _SWEEP:
             return cls("sweep", above=int(raw[1:]))
         update_id, received_ms, sealed = raw[1:].split(b"|", 2)
-        return cls("update", int(update_id), int(received_ms), sealed)
+        return cls(_KINDS[raw[0]], int(update_id), int(received_ms), sealed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,15 +112,30 @@ class Inbox:
                 raise translated(reply) from reply
 
     async def enqueue(self, chat_id: int, epoch: int, mail: Mail) -> Enqueued:
-        """Stores one sealed update. When this returns ok, seen or full, Telegram may be told that it arrived."""
+        """Stores one sealed update. When this returns ok, seen or full, Telegram may be told that it arrived.
+
+        What is urgent calls the chat's running turn, wherever it runs; a post is taken whatever waits already.
+        """
         keys = self._keys.of(chat_id)
         reply = await self._store.script(
             "enqueue",
-            [keys.chat, keys.mail, keys.ready, keys.seen, keys.stats],
-            [epoch, mail.update_id or "", mail.packed(), self._cap, chat_id],
+            [keys.chat, keys.mail, keys.ready, keys.seen, keys.stats, keys.later],
+            [
+                epoch,
+                # A post is one of several that one update causes: each chat takes its own.
+                f"{mail.update_id}:{chat_id}" if mail.kind == "post" else mail.update_id or "",
+                mail.packed(),
+                _NO_CAP if mail.kind == "post" else self._cap,
+                chat_id,
+                self._keys.control if mail.kind == "urgent" else "",
+            ],
         )
         answer = reply[0].decode()
         return Enqueued(answer, int(reply[1]) if answer == "epoch" else epoch)
+
+    async def epoch(self, chat_id: int) -> int:
+        """How often a chat was forgotten, in the store's own words."""
+        return int(await self._store.call("HGET", self._keys.of(chat_id).chat, "epoch") or 0)
 
     async def claim(self, reader: "Redis", consumer: str, count: int, block_ms: int) -> list[Ready]:
         """Waits for ready chats, at most ``block_ms``; up to ``count`` of each partition.

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+import orjson
+
 from storage.errors import StorageError
 from storage.inbox import Mail, Ready
 from storage.keys import ChatKeys, Keys
@@ -62,6 +64,23 @@ class Planned:
     topic: int
     seq: int
     marker: bool
+    change: "Change | None" = None
+
+
+@dataclass(slots=True)
+class Change:
+    """What a turn changes in its chat when it ends, in one step with it: fields to set and to delete, ended
+    conversations to list (``topic:conversation:turns``), and the chat that the turn's messages stand for."""
+
+    put: dict[str, str] = field(default_factory=dict)
+    drop: list[str] = field(default_factory=list)
+    past: list[str] = field(default_factory=list)
+    link: int = 0
+
+    def packed(self) -> bytes:
+        parts: dict[str, Any] = {"set": self.put, "del": self.drop, "past": self.past}
+        parts = {name: part for name, part in parts.items() if part}
+        return orjson.dumps(parts | ({"link": str(self.link)} if self.link else {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +88,10 @@ class ChatState:
     """A claimed chat as ``begin`` found it. Times in ms of the store's clock.
 
     ``window``: the stored turns of topic 0, first to last as the store holds them, where they came along; else empty.
+    ``newest``: the highest number given to a conversation; ``chosen``: the language by /language; ``language``: the
+    last known one; ``handed_ms``: since when a person answers; ``forgetting``: the plan of an unfinished forget;
+    ``done``: the fence of the last finished turn; ``stopped``: the update that stopped an answer last;
+    ``until_ms``: not before then it is to go on, unless something urgent cannot wait.
     """
 
     ready: Ready
@@ -85,6 +108,19 @@ class ChatState:
     first: dict[int, int] = field(default_factory=dict)
     conversation: dict[int, int] = field(default_factory=dict)
     window: list[bytes | None] = field(default_factory=list)
+    base: int = 0
+    newest: int = 0
+    chosen: str = ""
+    language: str = ""
+    handed_ms: int = 0
+    forgetting: dict[str, Any] = field(default_factory=dict)
+    done: int = 0
+    stopped: int = 0
+    until_ms: int = 0
+
+    def conversation_of(self, topic: int) -> int:
+        """The number of a topic's current conversation. Numbers of a chat are never used again."""
+        return self.conversation.get(topic, self.base)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +169,15 @@ class Journal:
             first=_by_topic(fields, "s:"),
             conversation=_by_topic(fields, "c:"),
             window=reply[6],
+            base=int(fields.get("base", 0)),
+            newest=int(fields.get("newest", 0)),
+            chosen=fields.get("chosen", b"").decode(),
+            language=fields.get("language", b"").decode(),
+            handed_ms=int(fields.get("handed", 0)),
+            done=int(fields.get("done", 0)),
+            stopped=int(fields.get("stopped", 0)),
+            until_ms=int(fields.get("until", 0)),
+            forgetting=orjson.loads(fields["forget"]) if "forget" in fields else {},
         )
 
     async def permit(
@@ -141,10 +186,11 @@ class Journal:
         """Journals a send before it is made; ``again`` is the check right before the write."""
         arguments: list[Any] = [state.fence, state.epoch, turn, piece, above, "1" if again else "0"]
         if planned is None:
-            arguments += [""] * 8
+            arguments += [""] * 9
         else:
             arguments += [planned.record, planned.header, planned.take, planned.pieces, planned.kind]
             arguments += [planned.topic, planned.seq, "1" if planned.marker else "0"]
+            arguments.append(planned.change.packed() if planned.change else "")
         reply = await self._store.insist("journal", [self._of(state).chat], arguments)
         match reply[0]:
             case b"ok":
@@ -183,10 +229,13 @@ class Journal:
         """Ends the turn and hands the chat on; registers ``message_id`` for ``piece`` first. False: that message lost
         against another copy and must be deleted (the turn itself is finished all the same)."""
         keys = self._of(state)
-        turns = keys.turns(topic, state.conversation.get(topic, 0))
+        turns = keys.turns(topic, state.conversation_of(topic))
         reply = await self._store.insist(
             "finish",
-            [keys.chat, keys.mail, keys.ready, keys.own, keys.tomb, turns, keys.stats, keys.sweeps, keys.trash],
+            [
+                *(keys.chat, keys.mail, keys.ready, keys.own, keys.tomb, turns, keys.stats, keys.sweeps, keys.trash),
+                *(keys.past, keys.links),
+            ],
             [
                 state.fence,
                 turn,
@@ -232,12 +281,53 @@ class Journal:
         """Keeps a sealed update that could not be handled, for the operator."""
         await self._store.call("HSET", self._of(state).dead, str(mail.update_id), mail.packed())
 
-    async def standing(self, state: ChatState) -> bool:
-        """Whether this worker still holds the chat: asked before a draft, or a ghost draft appears after the answer."""
-        return bool(await self._store.call("HGET", self._of(state).chat, "fence") == b"%d" % state.fence)
+    async def standing(self, state: ChatState) -> tuple[bool, bool]:
+        """Whether this worker still holds the chat (asked before a draft, or a ghost draft appears after the answer),
+        and whether something urgent has come."""
+        fence, halt = await self._store.call("HMGET", self._of(state).chat, "fence", "halt")
+        return fence == b"%d" % state.fence, halt is not None
 
-    async def mail(self, state: ChatState, most: int) -> list[Mail]:
-        """The mailbox as it is now, oldest first."""
+    async def erase(self, state: ChatState, mail: int, kept: Sequence[Mail], plan: dict[str, Any]) -> bool:
+        """Begins a forget: the epoch and the open turn are gone with it, and of the mailbox all but what is ``kept``,
+        sealed for the next epoch. False: the mailbox no longer holds ``mail`` items, and nothing was done."""
+        keys = self._of(state)
+        names = [keys.chat, keys.mail, keys.stats, keys.sweeps]
+        arguments: list[Any] = [state.fence, state.ready.chat_id, mail, orjson.dumps(plan), self._sweeps]
+        done = await self._store.insist("erase", names, arguments + [item.packed() for item in kept])
+        if not done:
+            raise StaleFenceError
+        return bool(done == 1)
+
+    async def erased(self, state: ChatState, plan: dict[str, Any], gone: str) -> None:
+        """Notes that what a forget named is gone; ``gone``: entries of ended conversations, or ``*``."""
+        keys = self._of(state)
+        if not await self._store.insist("erased", [keys.chat, keys.past], [state.fence, orjson.dumps(plan), gone]):
+            raise StaleFenceError
+
+    async def remove(self, state: ChatState, turns: Sequence[tuple[int, int]]) -> None:
+        """Removes the turns of conversations (topic, number), and what was set aside or lost in the chat."""
+        keys = self._of(state)
+        await self._store.call("UNLINK", keys.dead, keys.tomb, *(keys.turns(*of) for of in turns))
+
+    async def past(self, chat_id: int) -> list[tuple[int, int, int]]:
+        """The ended conversations of a chat: topic, number, how many turns."""
+        entries = await self._store.call("LRANGE", self._keys.of(chat_id).past, 0, -1)
+        return [(int(a), int(b), int(c)) for a, b, c in (entry.split(b":") for entry in entries)]
+
+    async def linked(self, chat_id: int, message_id: int) -> int:
+        """The customer's chat that a message in an operator's chat stands for; 0 where it stands for none."""
+        return int(await self._store.call("HGET", self._keys.of(chat_id).links, message_id) or 0)
+
+    async def reachable(self, chat_id: int) -> bool:
+        """Whether nothing is known that keeps messages from a chat."""
+        return not await self._store.call("HEXISTS", self._keys.of(chat_id).chat, "blocked")
+
+    async def owned(self, chat_id: int) -> list[int]:
+        """The last messages of ours in a chat, oldest first."""
+        return [int(member) for member in await self._store.call("ZRANGE", self._keys.of(chat_id).own, 0, -1)]
+
+    async def mail(self, state: ChatState, most: int = 0) -> list[Mail]:
+        """The first items of the mailbox as it is now, oldest first; all of them without ``most``."""
         return [Mail.unpacked(raw) for raw in await self._store.call("LRANGE", self._of(state).mail, 0, most - 1)]
 
     async def waiting(self, state: ChatState) -> int:

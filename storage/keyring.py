@@ -52,7 +52,7 @@ _FREE = """
 UPDATE data_key
 SET id = randomblob(16), owner = zeroblob(16), name = randomblob(16), wrapped = zeroblob(length(wrapped))
 """
-_FREE_OWNER = f"{_FREE} WHERE owner = ?"
+_FREE_OWNER = f"{_FREE} WHERE owner = ? AND name != ?"
 _FREE_NAME = f"{_FREE} WHERE name = ?"
 _REUSE = """
 UPDATE data_key SET id = ?, owner = ?, name = ?, wrapped = ?
@@ -79,8 +79,12 @@ class Keyring(Protocol):
     async def by_id(self, key_id: bytes) -> DataKey | None:
         """The key with that id; None when there is none (any more)."""
 
-    async def destroy(self, owner: str, name: str | None = None) -> int:
-        """Erase one key of an owner, or all; how many there were. When it returns, no copy is in the keyring."""
+    async def found(self, owner: str, name: str) -> DataKey | None:
+        """The key of that name; None when there is none (any more)."""
+
+    async def destroy(self, owner: str, *names: str, but: str = "") -> int:
+        """Erase keys of an owner, all ``but`` one where none is named; how many there were. When it returns, no copy is
+        in the keyring."""
 
     async def aclose(self) -> None: ...
 
@@ -114,6 +118,11 @@ class SqliteKeyring:
         found = self._cache.named(mark) or self._read_owner(owner, mark) or self._read_named(mark)
         return found or await self._created(owner, name)
 
+    async def found(self, owner: str, name: str) -> DataKey | None:
+        self._drop_destroyed()
+        mark = self._master.mark(owner, name)
+        return self._cache.named(mark) or self._read_named(mark)
+
     async def by_id(self, key_id: bytes) -> DataKey | None:
         self._drop_destroyed()
         found = self._cache.with_id(key_id)
@@ -122,8 +131,8 @@ class SqliteKeyring:
         rows = self._read("SELECT id, name, wrapped FROM data_key WHERE id = ?", key_id)
         return self._kept(rows[0]) if rows else None
 
-    async def destroy(self, owner: str, name: str | None = None) -> int:
-        count = await self._written(partial(self._erase, owner, name))
+    async def destroy(self, owner: str, *names: str, but: str = "") -> int:
+        count = await self._written(partial(self._erase, owner, names, but))
         erased = time.monotonic()
         self._cache.clear()
         # Others may still trust what they have read. A tenth more, for clocks that do not run alike.
@@ -228,12 +237,12 @@ class SqliteKeyring:
                 self._writer.execute("INSERT INTO data_key (id, owner, name, wrapped) VALUES (?, ?, ?, ?)", slot)
         return opened_key(self._master, row[0], mark, row[1])
 
-    def _erase(self, owner: str, name: str | None) -> int:
-        statement, mark = (
-            (_FREE_OWNER, self._master.mark(owner)) if name is None else (_FREE_NAME, self._master.mark(owner, name))
-        )
+    def _erase(self, owner: str, names: tuple[str, ...], but: str) -> int:
+        whole = [(self._master.mark(owner), self._master.mark(owner, but))]
+        marks: list[tuple[bytes, ...]] = [(self._master.mark(owner, name),) for name in names]
         with _transaction(self._writer):
-            count = self._writer.execute(statement, (mark,)).rowcount
+            statement = _FREE_NAME if names else _FREE_OWNER
+            count = sum(self._writer.execute(statement, given).rowcount for given in marks or whole)
             self._writer.execute("UPDATE identity SET destroyed = destroyed + ?", (count,))
         self._empty_log()
         return count

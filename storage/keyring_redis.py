@@ -42,15 +42,17 @@ return {found, redis.call('GET', KEYS[4]) or '0'}
 """
 
 _ERASE = """
-local names = ARGV[2] == '' and redis.call('SMEMBERS', KEYS[1]) or {ARGV[2]}
+local names = #ARGV == 2 and redis.call('SMEMBERS', KEYS[1]) or {unpack(ARGV, 3)}
 local count = 0
 for _, name in ipairs(names) do
-    local found = redis.call('GETDEL', ARGV[1] .. ':name:' .. name)
-    if found then
-        redis.call('DEL', ARGV[1] .. ':id:' .. string.sub(found, 1, 32))
-        count = count + 1
+    if name ~= ARGV[2] or #ARGV > 2 then
+        local found = redis.call('GETDEL', ARGV[1] .. ':name:' .. name)
+        if found then
+            redis.call('DEL', ARGV[1] .. ':id:' .. string.sub(found, 1, 32))
+            count = count + 1
+        end
+        redis.call('SREM', KEYS[1], name)
     end
-    redis.call('SREM', KEYS[1], name)
 end
 redis.call('INCR', KEYS[2])
 return count
@@ -118,9 +120,22 @@ class RedisKeyring:
         self._cache.put(key, name)
         return key
 
-    async def destroy(self, owner: str, name: str | None = None) -> int:
-        mark = "" if name is None else self._master.mark(owner, name).hex()
-        count = int(await self._done(self._erase([self._owner(owner), _DESTROYED], [_PREFIX, mark])))
+    async def found(self, owner: str, name: str) -> DataKey | None:
+        mark = self._master.mark(owner, name)
+        if (found := self._at_hand(mark)) is not None:
+            return found
+        asked = time.monotonic()
+        value, destroyed = await self._done(self.client.mget(f"{_PREFIX}:name:{mark.hex()}", _DESTROYED))
+        self._trust(destroyed or b"0", asked)
+        if not value:
+            return None
+        key = self._opened(value, mark)
+        self._cache.put(key, mark)
+        return key
+
+    async def destroy(self, owner: str, *names: str, but: str = "") -> int:
+        kept, *marks = [self._master.mark(owner, name).hex() for name in (but, *names)]
+        count = int(await self._done(self._erase([self._owner(owner), _DESTROYED], [_PREFIX, kept, *marks])))
         erased = time.monotonic()
         self._cache.clear()
         await self._rewritten()

@@ -9,18 +9,22 @@ key        type    holds                                                  touche
 ready      stream  one entry per chat that has mail (or is being worked)  enqueue, wake, sweep, finish, park
 seen       zset    update ids, score = time stored (ms), 25 hours          enqueue
 later      zset    chats that wait for a time, score = due (ms)           park, wake
-sweeps     zset    ``chat:hi:n`` to look for strays, score = due (ms)     finish, sweep
+sweeps     zset    ``chat:hi:n`` to look for strays, score = due (ms)     finish, erase, sweep
 trash      zset    ``chat:message`` to delete, score = time (ms)          register, finish (plain ZREM)
-stats      hash    ``depth``: stored updates not yet finished             enqueue, finish
+stats      hash    ``depth``: stored updates not yet finished             enqueue, finish, erase
 chat:C     hash    fence, epoch, entry, journal of the open turn, marks   all
-mail:C     list    sealed updates, oldest first                           enqueue, begin, finish, sweep
+mail:C     list    sealed updates, oldest first                           enqueue, begin, finish, erase
 own:C      zset    the last message ids we own in the chat                register, finish
 tomb:C     zset    message ids that lost against another copy             register, finish
 dead:C     hash    sealed updates set aside, by update id                 (plain HSET)
-turns:C:…  hash    sealed turns of one conversation, by number            begin, finish, correct
+turns:C:…  hash    sealed turns of one conversation, by number            begin, finish, correct, sizes
+past:C     list    ``topic:conversation:turns`` of ended conversations    finish
+links:C    hash    message id in an operator's chat → the customer's      finish
 ids:C      zset    known message ids of a supergroup, the last of them    (plain ZADD)
 ids        zset    known message ids of all private chats and groups      (plain ZADD)
 leader     string  who polls Telegram                                     lead
+control    channel chats whose running turn should look at its mail       enqueue
+menu       string  which command menus Telegram was given                 (plain GET, SET)
 =========  ======  =====================================================  =========================================
 """
 
@@ -58,6 +62,8 @@ class ChatKeys:
     own: str
     tomb: str
     dead: str
+    past: str
+    links: str
     ready: str
     seen: str
     later: str
@@ -84,6 +90,8 @@ class Keys:
         self._bot = f"tg:{{{bot_id}}}"
         self.ids = f"{self._bot}:ids"
         self.leader = f"{self._bot}:leader"
+        self.control = f"{self._bot}:control"
+        self.menu = f"{self._bot}:menu"
 
     def partition(self, name: str, partition: int) -> str:
         """``name`` is one of ready, seen, later, sweeps, trash, stats."""
@@ -97,6 +105,8 @@ class Keys:
             own=f"{root}:own:{chat_id}",
             tomb=f"{root}:tomb:{chat_id}",
             dead=f"{root}:dead:{chat_id}",
+            past=f"{root}:past:{chat_id}",
+            links=f"{root}:links:{chat_id}",
             ready=f"{root}:ready",
             seen=f"{root}:seen",
             later=f"{root}:later",

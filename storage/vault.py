@@ -88,9 +88,18 @@ class Vault:
         except InvalidTag as error:
             raise SealBrokenError("Stored content does not open: it was altered or moved.") from error
 
-    async def destroy(self, chat_id: int, name: str | None = None) -> int:
-        """Destroy one key of a chat, or all; how many. What they sealed cannot be read any more, wherever it lies."""
-        return await self.keyring.destroy(f"{self._owner}{chat_id}", name)
+    async def standing_key(self, chat_id: int, name: str) -> DataKey | None:
+        """The key of a chat's content, unless there is none (any more)."""
+        return await self.keyring.found(f"{self._owner}{chat_id}", name)
+
+    async def key_of(self, sealed: bytes) -> DataKey | None:
+        """The key that sealed a value, unless it is destroyed."""
+        return await self.keyring.by_id(sealed[1:_ID_END])
+
+    async def destroy(self, chat_id: int, *names: str, but: str = "") -> int:
+        """Destroy keys of a chat, all ``but`` one where none is named; how many. What they sealed cannot be read any
+        more, wherever it lies."""
+        return await self.keyring.destroy(f"{self._owner}{chat_id}", *names, but=but)
 
     async def aclose(self) -> None:
         await self.keyring.aclose()

@@ -48,10 +48,20 @@ def build(prompt: str, past: list[Past], question: str, budget: int) -> Context:
             first = kept[0].stored.number if kept else past[-1].stored.number + 1
     messages: list[Message] = [{"role": "system", "content": prompt}]
     for turn in kept:
-        messages.append({"role": "user", "content": turn.record.question})
-        messages.append({"role": "assistant", "content": turn.record.said})
-    messages.append({"role": "user", "content": question})
+        _add(messages, "user", turn.record.question)
+        _add(messages, "assistant", turn.record.said)
+    _add(messages, "user", question)
     return Context(messages, first)
+
+
+def _add(messages: list[Message], role: str, content: str) -> None:
+    """Roles take turns, as some chat APIs insist: what a person took over has questions or answers in a row."""
+    if not content:
+        return
+    if messages[-1]["role"] == role:
+        messages[-1] = {"role": role, "content": f"{messages[-1]['content']}\n\n{content}"}
+    else:
+        messages.append({"role": role, "content": content})
 
 
 def _trimmed(past: list[Past], most: int, target: int) -> list[Past]:

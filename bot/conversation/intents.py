@@ -1,17 +1,25 @@
 """What a handler makes of an update. Handlers decide, the turn acts: that is why bursts can be answered together."""
 
 from dataclasses import dataclass
+from enum import Enum, auto
+
+from bot.texts import Sentence
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Something to answer. ``units``: length in UTF-16 units, as Telegram counts."""
+    """Something to answer. ``units``: length in UTF-16 units, as Telegram counts; ``reply_to``: the message that it
+    replies to, 0 if there is none; ``language``: of the writer's Telegram; ``name``: what the writer goes by.
+    """
 
     message_id: int
     topic: int
     text: str
     date: int
     units: int
+    reply_to: int = 0
+    language: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +35,10 @@ class Correction:
 class Notice:
     """A sentence of our own; never part of the history."""
 
-    text: str
+    text: Sentence | str
     topic: int = 0
     message_id: int = 0
+    language: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,4 +55,59 @@ class Nothing:
     reason: str
 
 
-Intent = Question | Correction | Notice | Presence | Nothing
+class Deed(Enum):
+    """What a command or a button asks for."""
+
+    STOP = auto()
+    ANEW = auto()
+    LANGUAGE = auto()
+    FORGET = auto()  # asks which
+    ERASE = auto()  # confirmed
+    KEEP = auto()  # cancelled
+    TIDY = auto()  # our own messages, after a forget
+    EXPORT = auto()
+    PERSON = auto()
+    BACK = auto()
+    NONE = auto()  # a button that means nothing any more
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """A command or a press of a button. ``pressed``: the callback's id, "" for a command.
+
+    ``argument``: the language chosen, or the scope of a forget; ``draft_id``: of a stop by Telegram's own button;
+    ``conversation``, ``user`` and ``until`` (s) bind a confirmation; ``by``: who pressed; ``private``: their own chat.
+    """
+
+    deed: Deed
+    topic: int = 0
+    message_id: int = 0
+    language: str = ""
+    pressed: str = ""
+    argument: str = ""
+    draft_id: int = 0
+    conversation: int = -1
+    user: int = 0
+    until: int = 0
+    by: int = 0
+    reply_to: int = 0
+    private: bool = True
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """From another chat of the bot. ``kind``, to an operator: opening (a customer asks for a person), relay (what one
+    writes then), ended, failed (the customer cannot be reached); to a customer: reply (an operator's words), back,
+    unread (this operator cannot be reached), lost (what was to be said could not be delivered)."""
+
+    kind: str
+    chat_id: int
+    name: str = ""
+    text: str = ""
+    question: str = ""
+    answer: str = ""
+    sealed: bytes = b""
+
+
+Intent = Question | Correction | Notice | Presence | Nothing | Act | Letter

@@ -13,6 +13,8 @@ from bot.conversation.context import Past
 from bot.conversation.intents import Correction
 from bot.conversation.record import Record
 from bot.conversation.tokens import count_tokens, most_tokens
+from storage.datakey import DataKey
+from storage.errors import SealBrokenError
 from storage.history import History, StoredTurn, header_of, unpacked
 from storage.journal import ChatState
 from storage.vault import Vault
@@ -20,6 +22,8 @@ from storage.vault import Vault
 _CHATS_REMEMBERED: Final = 500
 _TURNS_REMEMBERED: Final = 400
 _COUNTED_FROM: Final = 2000
+_FORM: Final = 0
+"""The version of how records are bound, should that ever change."""
 
 
 @dataclass(slots=True)
@@ -49,7 +53,7 @@ class Window:
     async def read(self, state: ChatState, topic: int) -> list[Past]:
         """The turns of the current context, oldest first."""
         first, last = state.first.get(topic, 1), state.last.get(topic, 0)
-        conversation = state.conversation.get(topic, 0)
+        conversation = state.conversation_of(topic)
         if last < first:
             return []
         memory = self._memory.get((state.ready.chat_id, topic))
@@ -62,8 +66,8 @@ class Window:
             turns = unpacked(first, state.window)
         else:
             turns = await self._history.read(state.ready.chat_id, topic, conversation, first, last)
-        chat_id, epoch = state.ready.chat_id, state.epoch
-        bound = [(turn.record, turn_bound(chat_id, topic, conversation, turn.number, epoch)) for turn in turns]
+        chat_id = state.ready.chat_id
+        bound = [(turn.record, turn_bound(chat_id, topic, conversation, turn.number)) for turn in turns]
         opened = await self._vault.open_all(bound)
         past = [
             Past(turn, Record.unpacked(content))
@@ -73,19 +77,27 @@ class Window:
         self._remember(state, topic, past)
         return past
 
-    async def sealed(self, state: ChatState, topic: int, seq: int, record: Record) -> tuple[bytes, str]:
-        """A record sealed for its place in the conversation, and its plain header."""
-        conversation = state.conversation.get(topic, 0)
+    def forget(self, chat_id: int) -> None:
+        """Drops what this process remembers of a chat; elsewhere it no longer fits the chat's epoch."""
+        for place in [place for place in self._memory if place[0] == chat_id]:
+            del self._memory[place]
+
+    async def sealed(
+        self, state: ChatState, topic: int, seq: int, record: Record, key: DataKey | None = None
+    ) -> tuple[bytes, str]:
+        """A record sealed for its place in the conversation, and its plain header; under ``key`` where it holds another
+        customer's words."""
+        conversation = state.conversation_of(topic)
         chat_id = state.ready.chat_id
-        name = f"talk.{topic}.{conversation}.{state.epoch}"
-        key = self._vault.cached_key(chat_id, name) or await self._vault.key(chat_id, name)
-        sealed = self._vault.seal(key, record.packed(), turn_bound(chat_id, topic, conversation, seq, state.epoch))
+        name = talk_key(topic, conversation)
+        key = key or self._vault.cached_key(chat_id, name) or await self._vault.key(chat_id, name)
+        sealed = self._vault.seal(key, record.packed(), turn_bound(chat_id, topic, conversation, seq))
         return sealed, header_of(tuple(asked.message_id for asked in record.asked), _tokens(record))
 
     async def opened(self, state: ChatState, topic: int, seq: int, sealed: bytes) -> Record:
         """The record that was sealed for this place; raises SealBrokenError."""
-        conversation = state.conversation.get(topic, 0)
-        bound = turn_bound(state.ready.chat_id, topic, conversation, seq, state.epoch)
+        conversation = state.conversation_of(topic)
+        bound = turn_bound(state.ready.chat_id, topic, conversation, seq)
         return Record.unpacked(await self._vault.open_any(sealed, bound))
 
     def grown(self, state: ChatState, topic: int, seq: int, first: int | None, record: Record) -> None:
@@ -110,7 +122,10 @@ class Window:
         turn = await self._history.find(state, correction.topic, correction.message_id)
         if turn is None:
             return False
-        record = await self.opened(state, correction.topic, turn.number, turn.record)
+        try:
+            record = await self.opened(state, correction.topic, turn.number, turn.record)
+        except SealBrokenError:
+            return False
         asked = tuple(
             replace(entry, text=correction.text) if entry.message_id == correction.message_id else entry
             for entry in record.asked
@@ -127,15 +142,20 @@ class Window:
         if not past or len(past) > _TURNS_REMEMBERED:
             return
         place = (state.ready.chat_id, topic)
-        self._memory[place] = _Memory(state.epoch, state.conversation.get(topic, 0), state.edits, past)
+        self._memory[place] = _Memory(state.epoch, state.conversation_of(topic), state.edits, past)
         self._memory.move_to_end(place)
         if len(self._memory) > _CHATS_REMEMBERED:
             self._memory.popitem(last=False)
 
 
-def turn_bound(chat_id: int, topic: int, conversation: int, seq: int, epoch: int) -> str:
-    """What a sealed turn is bound to."""
-    return f"{chat_id}|turn|{topic}|{conversation}|{seq}|{epoch}"
+def turn_bound(chat_id: int, topic: int, conversation: int, seq: int) -> str:
+    """What a sealed turn is bound to. A conversation's number is never used again, so it stands for the epoch too."""
+    return f"{chat_id}|turn|{topic}|{conversation}|{seq}|{_FORM}"
+
+
+def talk_key(topic: int, conversation: int) -> str:
+    """The name of the key of a conversation."""
+    return f"talk.{topic}.{conversation}.{_FORM}"
 
 
 def _tokens(record: Record) -> int:

@@ -8,13 +8,15 @@ afterwards.
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from bot.delivery.form import Piece
 from bot.delivery.pace import Pace
 from bot.delivery.probe import Probe
-from bot.delivery.telegram import TelegramClient, checked_within
+from bot.delivery.telegram import TelegramClient, Upload, checked_within
 from bot.errors import (
     TelegramBlockedError,
     TelegramError,
@@ -47,15 +49,24 @@ class UndeliverableError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Parcel:
+    """A document with its caption."""
+
+    caption: str
+    file: Upload
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
     """A turn on its way out: its journal, its messages, and how it ends.
 
-    ``take``: items of the mailbox it covers; ``above``: the highest message id of the questions, 0 if there is none.
+    ``take``: items of the mailbox it covers; ``above``: the highest message id of the questions, 0 if there is none;
+    ``markup``: the keyboard under the last message.
     """
 
     turn: str
     planned: Planned | None
-    pieces: list[Piece]
+    pieces: Sequence["Piece | Parcel"]
     take: int
     topic: int
     marker: bool
@@ -63,6 +74,7 @@ class Say:
     reply_to: int = 0
     above: int = 0
     fate: Fate = Fate.SAID
+    markup: dict[str, Any] | None = None
 
 
 class Lane:
@@ -94,6 +106,8 @@ class Lane:
         last = len(say.pieces) - 1
         fate = say.fate
         message_id = None
+        if not say.pieces and opened is None:
+            await self._journal.permit(state, say.turn, 0, say.above, say.planned)  # kept without a word
         try:
             for number in range(len(say.pieces)):
                 if number in known:
@@ -131,6 +145,19 @@ class Lane:
         except TelegramError:
             return
         await self._marks.discarded(chat_id, message_id)
+
+    async def withdraw(self, chat_id: int, message_id: int) -> bool:
+        """Deletes a message of ours that the customer wants gone; whether Telegram did (it does within 48 hours)."""
+        for _ in range(3):
+            try:
+                await self._telegram.call("deleteMessage", {"chat_id": chat_id, "message_id": message_id}, seconds=10)
+            except TelegramRetryAfterError as error:
+                await asyncio.sleep(min(error.seconds, _LONGEST_WAIT_SECONDS))
+            except TelegramError:
+                return False
+            else:
+                return True
+        return False
 
     async def _finish(self, state: ChatState, say: Say, fate: Fate, piece: int, message_id: int | None) -> Fate:
         owned = await self._journal.finish(
@@ -174,7 +201,7 @@ class Lane:
             found = await self._resolve(state, say, number, left.above, age, flight_over=False)
             if found is not None:
                 return found
-        attempt = _Attempt(say.pieces[number], say.topic, say.reply_to if number == 0 else 0)
+        attempt = _Attempt(say, number)
         while True:
             await self._pace.wait(chat_id, number)
             above = max(await self._marks.highest(chat_id), say.above)
@@ -203,9 +230,12 @@ class Lane:
 
         now = asyncio.get_running_loop().time()
         guard = checked_within(self._timing.recheck, still_permitted, since=now)
-        chat_id = state.ready.chat_id
+        parameters, piece = attempt.parameters(state.ready.chat_id), attempt.piece
         try:
-            reply = await self._telegram.call("sendMessage", attempt.parameters(chat_id), guard=guard)
+            if isinstance(piece, Parcel):
+                reply = await self._telegram.upload("sendDocument", parameters, piece.file, guard=guard)
+            else:
+                reply = await self._telegram.call(attempt.method, parameters, guard=guard)
         except _AlreadySentError as error:
             return error.message_id
         if not isinstance(reply, dict) or "message_id" not in reply:
@@ -240,14 +270,16 @@ class Lane:
         self, state: ChatState, say: Say, number: int, above: int, age: float, *, flight_over: bool
     ) -> int | None:
         """Looks for the message of a send whose fate is unknown; None when it has certainly not arrived so far."""
-        piece = say.pieces[number]
+        attempt = _Attempt(say, number)
 
         async def ours() -> bool:
             permit = await self._journal.permit(state, say.turn, number, 0, None, again=True)
             return permit.message_id is None
 
         wait = None if flight_over else max(0.0, self._timing.flight - age)
-        found = await self._probe.find(state.ready.chat_id, above, piece, wait_seconds=wait, ours=ours)
+        chat_id = state.ready.chat_id
+        edit = partial(attempt.edit, chat_id)
+        found = await self._probe.find(chat_id, above, edit, wait_seconds=wait, ours=ours)
         if found is not None:
             _log.info("send.adopted")
         return found
@@ -264,26 +296,31 @@ class _AlreadySentError(Exception):
 class _Attempt:
     """How a piece is sent, made simpler each time Telegram refuses the form."""
 
-    def __init__(self, piece: Piece, topic: int, reply_to: int) -> None:
-        self._piece = piece
-        self._topic = topic
-        self._reply_to = reply_to
-        self._plain = not piece.entities
+    def __init__(self, say: Say, number: int) -> None:
+        self.piece = say.pieces[number]
+        self._topic = say.topic
+        self._reply_to = say.reply_to if number == 0 else 0
+        self._markup = say.markup if number == len(say.pieces) - 1 else None
+        self._plain = isinstance(self.piece, Parcel) or not self.piece.entities
+        self._rich = None if isinstance(self.piece, Parcel) else self.piece.rich
         self.refusals = 0
 
+    @property
+    def method(self) -> str:
+        return "sendRichMessage" if self._rich else "sendMessage"
+
     def parameters(self, chat_id: int) -> dict[str, Any]:
-        parameters: dict[str, Any] = {
-            "chat_id": chat_id,
-            "text": self._piece.text,
-            "link_preview_options": {"is_disabled": True},
-        }
-        if not self._plain:
-            parameters["entities"] = self._piece.entities
+        parameters = {"chat_id": chat_id, **self._words()}
         if self._topic:
             parameters["message_thread_id"] = self._topic
         if self._reply_to:
             parameters["reply_parameters"] = {"message_id": self._reply_to, "allow_sending_without_reply": True}
         return parameters
+
+    def edit(self, chat_id: int, message_id: int) -> tuple[str, dict[str, Any]]:
+        """The call that leaves the message as it is, once it stands."""
+        method = "editMessageCaption" if isinstance(self.piece, Parcel) else "editMessageText"
+        return method, {"chat_id": chat_id, "message_id": message_id, **self._words()}
 
     def simplify(self, description: str) -> bool:
         """Drops what the refusal names; False when nothing is left to drop."""
@@ -292,8 +329,24 @@ class _Attempt:
             self._topic = 0
         elif self._reply_to and "repl" in lowered:
             self._reply_to = 0
+        elif self._rich and "not found" not in lowered:
+            self._rich = None
         elif not self._plain and "not found" not in lowered:
             self._plain = True
         else:
             return False
         return True
+
+    def _words(self) -> dict[str, Any]:
+        words: dict[str, Any]
+        if isinstance(self.piece, Parcel):
+            words = {"caption": self.piece.caption}
+        elif self._rich:
+            words = {"rich_message": self._rich}
+        else:
+            words = {"text": self.piece.text, "link_preview_options": {"is_disabled": True}}
+            if not self._plain:
+                words["entities"] = self.piece.entities
+        if self._markup is not None:
+            words["reply_markup"] = self._markup
+        return words

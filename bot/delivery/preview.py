@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from bot.delivery.form import LIMIT, clean, utf16_units
+from bot.delivery.form import Piece, draft_of
 from bot.delivery.pace import Pace
 from bot.delivery.telegram import TelegramClient, checked_within
 from bot.errors import TelegramError, TelegramRetryAfterError
@@ -21,6 +21,8 @@ _REFRESH_SECONDS: Final = 18.0
 _TYPING_SECONDS: Final = 4.5
 _CALL_SECONDS: Final = 5.0
 _CLOSING_SECONDS: Final = 2.0
+_THINKING_SECONDS: Final = 0.4
+_LONG: Final = 8_000
 
 
 class Preview:
@@ -50,23 +52,39 @@ class Preview:
         self._changed = asyncio.Event()
         self._done = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._thinking: asyncio.TimerHandle | None = None
+
+    @property
+    def text(self) -> str:
+        """What was there to be shown."""
+        return self._text
 
     def start(self) -> None:
-        """Typing is shown from the start; a draft from the first text on."""
+        """Typing is shown from the start; in place of a draft's text Telegram shows that the bot is thinking, where the
+        model does not answer at once."""
         if not self._drafts:
             self.show("")
+        elif self._task is None:
+            self._thinking = asyncio.get_running_loop().call_later(_THINKING_SECONDS, self.show, "")
 
     def show(self, text: str) -> None:
         """The whole text so far; the newest wins."""
         self._text = text
         self._changed.set()
+        self._think_no_more()
         if self._task is None and not self._done.is_set():
             self._task = asyncio.create_task(self._run())
 
     def complete(self) -> None:
         """The answer is whole: no further frame is worth sending."""
+        self._think_no_more()
         self._done.set()
         self._changed.set()
+
+    def _think_no_more(self) -> None:
+        if self._thinking is not None:
+            self._thinking.cancel()
+            self._thinking = None
 
     async def close(self) -> None:
         """Returns when no frame is on its way any more."""
@@ -86,21 +104,26 @@ class Preview:
                 await _within(self._done, delay)
                 continue
             self._changed.clear()
-            if not await self._frame(_head(clean(self._text))):
+            text = self._text
+            if not await self._frame(await _drawn(text)):
                 return
             if self._drafts:
-                await _within(self._done, _FRAME_SECONDS)
+                if text:
+                    await _within(self._done, _FRAME_SECONDS)
                 await _within(self._changed, _REFRESH_SECONDS)
             else:
                 await _within(self._done, _TYPING_SECONDS)
 
-    async def _frame(self, text: str) -> bool:
+    async def _frame(self, shown: Piece) -> bool:
         target: dict[str, object] = {"chat_id": self._chat_id}
         if self._topic:
             target["message_thread_id"] = self._topic
         guard = checked_within(self._recheck, self._must_stand)
         method = "sendMessageDraft" if self._drafts else "sendChatAction"
-        content = {"draft_id": self._draft_id, "text": text} if self._drafts else {"action": "typing"}
+        content: dict[str, object] = {"action": "typing"}
+        if self._drafts:
+            content = {"draft_id": self._draft_id, "text": shown.text, "can_stop": True, "keep_on_stop": True}
+            content |= {"entities": shown.entities} if shown.entities else {}
         try:
             await self._telegram.call(method, target | content, seconds=_CALL_SECONDS, guard=guard)
         except TelegramRetryAfterError as error:
@@ -115,8 +138,9 @@ class Preview:
             raise StaleFenceError
 
 
-def _head(text: str) -> str:
-    return text if utf16_units(text) <= LIMIT else text[: LIMIT // 2]
+async def _drawn(text: str) -> Piece:
+    """What a draft shows of the text; a long one is formatted off the event loop."""
+    return draft_of(text) if len(text) < _LONG else await asyncio.to_thread(draft_of, text)
 
 
 async def _within(event: asyncio.Event, seconds: float) -> None:

@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable
 from enum import Enum
 from typing import Any, Final
 
-from bot.delivery.form import Piece
 from bot.delivery.telegram import TelegramClient
 from bot.errors import TelegramError, TelegramRefusedError, TelegramRetryAfterError
 from bot.logs import get_logger
@@ -27,6 +26,9 @@ _LAST_SLACK: Final = 12
 _MOST_PROBES: Final = 200
 _CALL_SECONDS: Final = 10.0
 _log = get_logger(__name__)
+
+Edit = Callable[[int], tuple[str, dict[str, Any]]]
+"""The call that gives a message of that id the words of a send."""
 
 
 class _Verdict(Enum):
@@ -48,9 +50,9 @@ class Probe:
         self._metrics = metrics
 
     async def find(
-        self, chat_id: int, above: int, piece: Piece, *, wait_seconds: float | None, ours: Callable[[], Awaitable[bool]]
+        self, chat_id: int, above: int, edit: Edit, *, wait_seconds: float | None, ours: Callable[[], Awaitable[bool]]
     ) -> int | None:
-        """The id of the message that shows ``piece``, or None after the last look.
+        """The id of the message that ``edit`` would leave as it is, or None after the last look.
 
         ``wait_seconds``: how long the request may still be under way; 0 when the time is over, None when Telegram
         replied with a failure. ``ours`` is asked before a found message is touched; it raises when another worker took
@@ -71,7 +73,7 @@ class Probe:
             taken = candidates[-1] - slack if candidates else above
             for message_id in self._bounded(candidates):
                 verdict = await self._ask(chat_id, message_id)
-                if verdict is _Verdict.OURS and await ours() and await self._set(chat_id, message_id, piece):
+                if verdict is _Verdict.OURS and await ours() and await self._set(message_id, edit):
                     return message_id
                 if verdict is _Verdict.NOT and message_id <= taken:
                     settled.add(message_id)
@@ -96,16 +98,9 @@ class Probe:
             return _Verdict.OURS  # perhaps: the text will tell
         return await self._edit("editMessageReplyMarkup", {"chat_id": chat_id, "message_id": message_id})
 
-    async def _set(self, chat_id: int, message_id: int, piece: Piece) -> bool:
-        parameters: dict[str, Any] = {
-            "chat_id": chat_id,
-            "message_id": message_id,
-            "text": piece.text,
-            "link_preview_options": {"is_disabled": True},
-        }
-        if piece.entities:
-            parameters["entities"] = piece.entities
-        return await self._edit("editMessageText", parameters) is _Verdict.OURS
+    async def _set(self, message_id: int, edit: Edit) -> bool:
+        method, parameters = edit(message_id)
+        return await self._edit(method, parameters) is _Verdict.OURS
 
     async def _edit(self, method: str, parameters: dict[str, Any]) -> _Verdict:
         for _ in range(3):

@@ -9,18 +9,21 @@ import asyncio
 import json
 import math
 import ssl
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
 import aiohttp
 import orjson
+from aiohttp import MultipartWriter
 from aiohttp.abc import AbstractStreamWriter
-from aiohttp.payload import BytesPayload
+from aiohttp.payload import AsyncIterablePayload, BytesPayload, Payload
 
 from bot.errors import (
     TelegramBlockedError,
     TelegramConflictError,
+    TelegramError,
     TelegramRefusedError,
     TelegramRetryAfterError,
     TelegramUnauthorizedError,
@@ -70,6 +73,41 @@ class _Guarded(BytesPayload):
         await super().write_with_length(writer, content_length)
 
 
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file to send: the parameter it goes by, its name, and its content in chunks."""
+
+    field: str
+    name: str
+    chunks: Callable[[], AsyncIterator[bytes]]
+
+
+class _Making:
+    """A file's chunks, and why there are no more: a request that ends early is cut off, and never accepted."""
+
+    def __init__(self, chunks: Callable[[], AsyncIterator[bytes]], guard: Guard | None) -> None:
+        self._chunks = chunks
+        self._guard = guard
+        self.failure: BaseException | None = None
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """All but the last chunk go at once; the last one, which makes the request whole, only after the check."""
+        held = b""
+        try:
+            async for chunk in self._chunks():
+                if held:
+                    yield held
+                held = chunk
+            if self._guard is not None:
+                await self._guard()
+        except (asyncio.CancelledError, GeneratorExit):
+            raise  # the server answered before it had read all, or nobody waits any more
+        except BaseException as error:
+            self.failure = error
+            raise
+        yield held
+
+
 class TelegramClient:
     """Calls methods of one bot. Open with ``async with``; ``aclose`` may be called twice."""
 
@@ -99,10 +137,37 @@ class TelegramClient:
 
         ``seconds`` bounds the wait for the reply, connecting not included.
         """
-        if self._session is None:
-            raise TelegramUnreachableError("the client is closed")
         body = orjson.dumps(parameters)
         payload = BytesPayload(body, content_type="application/json") if guard is None else _Guarded(body, guard)
+        return await self._post(method, payload, seconds)
+
+    async def upload(
+        self,
+        method: str,
+        parameters: dict[str, Any],
+        file: Upload,
+        *,
+        seconds: float = REPLY_SECONDS,
+        guard: Guard | None = None,
+    ) -> Any:
+        """The same for a method that takes a file, which is made while it is sent. What making it raises comes out."""
+        form = MultipartWriter("form-data")
+        for name, value in parameters.items():
+            text = value if isinstance(value, str) else orjson.dumps(value).decode()
+            form.append(text).set_content_disposition("form-data", name=name)
+        making = _Making(file.chunks, guard)
+        part = form.append(AsyncIterablePayload(making.chunks(), content_type="application/octet-stream"))
+        part.set_content_disposition("form-data", name=file.field, filename=file.name)
+        try:
+            return await self._post(method, form, seconds)
+        except TelegramError:
+            if making.failure is not None:
+                raise making.failure from None
+            raise
+
+    async def _post(self, method: str, payload: Payload, seconds: float) -> Any:
+        if self._session is None:
+            raise TelegramUnreachableError("the client is closed")
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, connect=None, sock_read=seconds)
         try:
             async with self._session.post(
@@ -143,7 +208,7 @@ def _error(code: int, description: str, parameters: dict[str, Any]) -> Exception
         return TelegramRetryAfterError(float(parameters.get("retry_after") or 1))
     if code == 401:
         return TelegramUnauthorizedError()
-    if code == 403:
+    if code == 403 or (code == 400 and "chat not found" in description.lower()):
         return TelegramBlockedError(description)
     if code == 409:
         return TelegramConflictError(description)

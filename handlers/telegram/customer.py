@@ -6,16 +6,17 @@ the dispatch.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from aiogram import Router
 from aiogram.enums import ChatMemberStatus, ChatType
-from aiogram.filters import Command, CommandStart
-from aiogram.types import ChatMemberUpdated, Message
+from aiogram.filters import Command, CommandObject, CommandStart
+from aiogram.types import CallbackQuery, ChatMemberUpdated, Message, MessageGenerationStopped, User
 
 from bot import texts
-from bot.conversation.intents import Correction, Intent, Nothing, Notice, Presence, Question
+from bot.conversation.intents import Act, Correction, Deed, Intent, Nothing, Notice, Presence, Question
 from bot.delivery.form import clean, utf16_units
 
 _GROUPS: Final = {ChatType.GROUP, ChatType.SUPERGROUP}
@@ -34,6 +35,23 @@ _SERVICE: Final = frozenset(
 )  # fmt: skip
 
 
+_DEEDS: Final = {
+    "new": Deed.ANEW,
+    "stop": Deed.STOP,
+    "human": Deed.PERSON,
+    "handback": Deed.BACK,
+    "export": Deed.EXPORT,
+    "forget": Deed.FORGET,
+    "language": Deed.LANGUAGE,
+}
+_BUTTONS: Final = {"person": Deed.PERSON, "export": Deed.EXPORT}
+_NUMBER: Final = re.compile(r"[0-9]{1,18}")
+
+
+def _Command(name: str) -> Command:  # noqa: N802 (reads as the filter it makes)
+    return Command(name, ignore_mention=True, ignore_case=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Audience:
     """Whom the bot answers. ``addressed_only``: in groups, only what names the bot, replies to it, or is a command."""
@@ -48,6 +66,9 @@ class Audience:
             return True
         if message.chat.type == ChatType.CHANNEL or message.chat.id == self.operator_group:
             return True
+        command = _COMMAND.match(message.text or "")
+        if command is not None and command[1] and self.bot_username:
+            return command[1][1:].lower() != self.bot_username.lower()  # in a group of several bots
         return self.addressed_only and message.chat.type in _GROUPS and not self._is_addressed(message)
 
     def _is_addressed(self, message: Message) -> bool:
@@ -64,11 +85,16 @@ def customer_router(audience: Audience) -> Router:
     router.message.register(on_foreign_message, audience.is_foreign)
     router.message.register(on_question, is_plain_text)
     router.message.register(on_start, CommandStart(ignore_mention=True))
-    router.message.register(on_help, Command("help", ignore_mention=True))
+    for command, sentence in (("help", texts.HELP), ("privacy", texts.PRIVACY)):
+        router.message.register(partial(on_notice, sentence=sentence), _Command(command))
+    for command, deed in _DEEDS.items():
+        router.message.register(partial(on_command, deed=deed), _Command(command))
     router.message.register(on_unknown_command, is_text)
     router.message.register(on_other_content)
     router.edited_message.register(on_foreign_message, audience.is_foreign)
     router.edited_message.register(on_edit)
+    router.callback_query.register(on_press)
+    router.stopped_message_generation.register(on_stop_button)
     router.my_chat_member.register(on_presence)
     return router
 
@@ -89,8 +115,57 @@ async def on_start(message: Message) -> Intent:
     return _notice(message, texts.WELCOME)
 
 
-async def on_help(message: Message) -> Intent:
-    return _notice(message, texts.HELP)
+async def on_notice(message: Message, sentence: str) -> Intent:
+    return _notice(message, sentence)
+
+
+async def on_command(message: Message, deed: Deed, command: CommandObject) -> Intent:
+    user = message.from_user
+    return Act(
+        deed,
+        topic_of(message),
+        message.message_id,
+        language_of(user),
+        argument=(command.args or "").strip().lower() if deed is Deed.LANGUAGE else "",
+        user=user.id if user else 0,
+        by=user.id if user else 0,
+        reply_to=message.reply_to_message.message_id if message.reply_to_message else 0,
+        private=message.chat.type == ChatType.PRIVATE,
+        name=name_of(user),
+    )
+
+
+async def on_press(press: CallbackQuery) -> Intent:
+    """A button of ours. Clients can send any data: what does not read as ours means nothing."""
+    user, message = press.from_user, press.message
+    act = Act(
+        Deed.NONE,
+        topic_of(message) if isinstance(message, Message) else 0,
+        language=language_of(user),
+        pressed=press.id,
+        by=user.id,
+        user=user.id,
+        private=message is not None and message.chat.type == ChatType.PRIVATE,
+        name=name_of(user),
+    )
+    match (press.data or "").split(":"):
+        case ["erase", scope, *bound] if len(bound) == 4 and all(map(_NUMBER.fullmatch, bound)):
+            topic, conversation, asked_by, until = map(int, bound)
+            return replace(
+                act, deed=Deed.ERASE, topic=topic, argument=scope, conversation=conversation, user=asked_by, until=until
+            )
+        case ["keep" | "tidy" as name, asked_by] if _NUMBER.fullmatch(asked_by):
+            return replace(act, deed=Deed.KEEP if name == "keep" else Deed.TIDY, user=int(asked_by))
+        case ["language", language]:
+            return replace(act, deed=Deed.LANGUAGE, argument=language)
+        case [name] if name in _BUTTONS:
+            return replace(act, deed=_BUTTONS[name])
+        case _:
+            return act
+
+
+async def on_stop_button(stop: MessageGenerationStopped) -> Intent:
+    return Act(Deed.STOP, stop.message_thread_id or 0, draft_id=stop.draft_id)
 
 
 async def on_unknown_command(message: Message) -> Intent:
@@ -101,7 +176,16 @@ async def on_question(message: Message) -> Intent:
     text = message.text or ""
     if not is_visible(text):
         return _notice(message, texts.EMPTY)
-    return Question(message.message_id, topic_of(message), text, int(message.date.timestamp()), utf16_units(text))
+    return Question(
+        message.message_id,
+        topic_of(message),
+        text,
+        int(message.date.timestamp()),
+        utf16_units(text),
+        message.reply_to_message.message_id if message.reply_to_message else 0,
+        language_of(message.from_user),
+        name_of(message.from_user),
+    )
 
 
 async def on_other_content(message: Message) -> Intent:
@@ -124,10 +208,22 @@ def topic_of(message: Message) -> int:
     return (message.message_thread_id or 0) if message.is_topic_message else 0
 
 
+def language_of(user: User | None) -> str:
+    """Of the person's Telegram, "" where it is not told."""
+    return (user.language_code or "") if user else ""
+
+
+def name_of(user: User | None) -> str:
+    """What a person goes by, for the operator."""
+    if user is None:
+        return ""
+    return f"{user.full_name} (@{user.username})" if user.username else user.full_name
+
+
 def is_visible(text: str) -> bool:
     """Whether a person would see anything: invisible characters and directional marks alone do not count."""
     return any(sign.isprintable() and not sign.isspace() and sign not in _UNSEEN for sign in clean(text))
 
 
 def _notice(message: Message, sentence: str) -> Notice:
-    return Notice(sentence, topic_of(message), message.message_id)
+    return Notice(sentence, topic_of(message), message.message_id, language_of(message.from_user))

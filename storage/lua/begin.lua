@@ -7,17 +7,18 @@
 local entry = redis.call('HGET', KEYS[1], 'entry')
 if entry ~= ARGV[1] then return {'gone'} end
 local fence = redis.call('HINCRBY', KEYS[1], 'fence', 1)
+redis.call('HDEL', KEYS[1], 'halt') -- what it calls for is in the mailbox
 local tired = 0
 if redis.call('HDEL', KEYS[1], 'rested') == 0 and tonumber(redis.call('HGET', KEYS[1], 'claims') or '0') >= tonumber(ARGV[3]) then
   tired = 1
 else
   redis.call('HINCRBY', KEYS[1], 'claims', 1)
 end
-local window = redis.call('HMGET', KEYS[1], 's:0', 'n:0', 'c:0')
+local window = redis.call('HMGET', KEYS[1], 's:0', 'n:0', 'c:0', 'base')
 local first, last, turns, numbers = tonumber(window[1] or '1'), tonumber(window[2] or '0'), {}, {}
 if last >= first and last - first < tonumber(ARGV[4]) then
   for number = first, last do numbers[#numbers + 1] = number end
-  turns = redis.call('HMGET', KEYS[3] .. (window[3] or '0'), unpack(numbers))
+  turns = redis.call('HMGET', KEYS[3] .. (window[3] or window[4] or '0'), unpack(numbers))
 end
 local time = redis.call('TIME')
 return {'ok', fence, time[1] * 1000 + math.floor(time[2] / 1000), redis.call('HGETALL', KEYS[1]),

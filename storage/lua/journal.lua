@@ -1,6 +1,7 @@
 -- Writes down what is about to be sent, before it is sent. Nothing may be sent unless this answers 'ok'.
 -- KEYS: chat   ARGV: fence, epoch, turn, piece, hi, again ('1': the check right before the write), then the turn itself
---   for its first piece: record, header, take, pieces, kind, topic, seq, marker
+--   for its first piece: record, header, take, pieces, kind, topic, seq, marker,
+--   what changes in the chat when the turn ends (JSON, '' for nothing)
 -- Returns {'ok', attempt, hi} | {'has', message id} | {'fence'} | {'epoch'}
 local f = redis.call('HMGET', KEYS[1], 'fence', 'epoch', 'turn', 'mid:' .. ARGV[4], 'piece', 'hi', 't')
 if f[1] ~= ARGV[1] then return {'fence'} end
@@ -9,7 +10,7 @@ if f[3] == ARGV[3] and f[4] then return {'has', f[4]} end
 if f[3] ~= ARGV[3] then
   if f[3] or ARGV[6] == '1' then return {'fence'} end
   redis.call('HSET', KEYS[1], 'turn', ARGV[3], 'record', ARGV[7], 'header', ARGV[8], 'take', ARGV[9], 'pieces', ARGV[10],
-    'kind', ARGV[11], 'topic', ARGV[12], 'seq', ARGV[13], 'marker', ARGV[14])
+    'kind', ARGV[11], 'topic', ARGV[12], 'seq', ARGV[13], 'marker', ARGV[14], 'change', ARGV[15])
 end
 local hi = f[6]
 if f[3] == ARGV[3] and f[5] == ARGV[4] then

@@ -8,10 +8,12 @@ redis.call('XACK', KEYS[2], 'workers', ARGV[2])
 redis.call('XDEL', KEYS[2], ARGV[2])
 redis.call('HINCRBY', KEYS[1], 'fence', 1)
 if tonumber(ARGV[4]) == 0 then
+  redis.call('HDEL', KEYS[1], 'until')
   redis.call('HSET', KEYS[1], 'entry', redis.call('XADD', KEYS[2], '*', 'chat', ARGV[3]))
 else
   local time = redis.call('TIME')
-  redis.call('HSET', KEYS[1], 'entry', 'later')
-  redis.call('ZADD', KEYS[3], time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[4], ARGV[3])
+  local due = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[4]
+  redis.call('HSET', KEYS[1], 'entry', 'later', 'until', due)
+  redis.call('ZADD', KEYS[3], due, ARGV[3])
 end
 return 1

@@ -32,10 +32,10 @@ class Ledger:
     async def turns(self, chat_id: int) -> list[Stored]:
         """The stored turns of a chat without topics, oldest first, opened."""
         chat = await self.client.hgetall(self.keys.of(chat_id).chat)
-        last, epoch = int(chat.get(b"n:0", 0)), int(chat.get(b"epoch", 0))
+        last = int(chat.get(b"n:0", 0))
         found = []
         for turn in await self._history.read(chat_id, 0, 0, 1, last):
-            bound = turn_bound(chat_id, 0, 0, turn.number, epoch)
+            bound = turn_bound(chat_id, 0, 0, turn.number)
             try:
                 record = Record.unpacked(await self._vault.open_any(turn.record, bound))
             except SealBrokenError:

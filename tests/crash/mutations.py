@@ -122,7 +122,8 @@ def _losers_are_not_registered() -> None:
 
     def make(original: Method) -> Method:
         async def finish(journal: Any, state: ChatState, **more: Any) -> Any:
-            if not await journal.standing(state):
+            stands, _ = await journal.standing(state)
+            if not stands:
                 raise StaleFenceError
             return await original(journal, state, **more)
 

@@ -71,7 +71,7 @@ def good() -> Scene:
     scene.show(texts.ONLY_TEXT)
     scene.ask("Q4Q")
     scene.ask("Q5Q")
-    scene.show(texts.NO_ANSWER + texts.contact("somebody"))
+    scene.show(f"{texts.NO_ANSWER}\n\n{texts.CONTACT}")
     scene.ask("Q6Q")
     scene.answer("Q6Q")
     return scene

@@ -90,13 +90,24 @@ class Customer:
 
     @property
     def texts(self) -> list[str]:
-        return [message.text or "" for message in self.shown]
+        return [message.text for message in self.shown if message.text]
 
     async def sees(self, count: int, seconds: float = PATIENCE_SECONDS) -> list[str]:
         """The bot's texts once there are `count`; more than that fails."""
         await until(lambda: len(self.texts) >= count, f"{count} answers, seen {len(self.texts)}", seconds)
         assert len(self.texts) == count, self.texts
         return self.texts
+
+    def buttons(self) -> dict[str, str]:
+        """Label and data of the buttons under the bot's newest message."""
+        rows = (self.shown[-1].markup or {}).get("inline_keyboard", [])
+        return {button["text"]: button["callback_data"] for row in rows for button in row}
+
+    def presses(self, label: str, *, user_id: int | None = None) -> str:
+        """Presses a button under the bot's newest message; the callback's id."""
+        return self.telegram.customer_presses(
+            self.chat_id, self.shown[-1].message_id, self.buttons()[label], user_id=user_id
+        )
 
     async def asks(self, text: str, **more: Any) -> str:
         """Writes, waits for the one answer, and gives it."""
@@ -115,6 +126,13 @@ class World:
     def customer(self, chat_id: int = 0) -> Customer:
         """Somebody whom the bot has not met, or the one with that id."""
         return Customer(self.telegram, chat_id or next(_chat_ids))
+
+    def forum(self, *names: str) -> tuple[Customer, list[int]]:
+        """A new group with topics, and their ids."""
+        group = Customer(self.telegram, -1_000_000_000_000 - next(_chat_ids))
+        self.telegram.add_chat(group.chat_id, "supergroup", is_forum=True)
+        chat = self.telegram.world().known_chat(group.chat_id)
+        return group, [self.telegram.world().topic(chat, name, 0) for name in names]
 
     def asked(self, marker: str) -> list[ChatRequest]:
         """The requests whose question holds a marker, oldest first."""

@@ -8,7 +8,7 @@ import pytest
 
 from bot import texts
 from bot.sandbox import ChatBehaviour
-from tests.flows.conftest import QUICK, Customer, Service, World, echo, markers, until
+from tests.flows.conftest import QUICK, Service, World, echo, markers, until
 
 
 async def test_an_answer_comes_and_the_next_request_carries_the_former_turn(world: World) -> None:
@@ -167,17 +167,12 @@ async def test_only_a_long_part_waits(world: World) -> None:
 
 async def test_topics_of_a_forum_have_histories_of_their_own(world: World) -> None:
     """An answer comes in its topic and knows nothing of the others."""
-    telegram = world.telegram
-    group = -1_000_000_071_001
-    telegram.add_chat(group, "supergroup", is_forum=True)
-    chat = telegram.world().known_chat(group)
-    topics = [telegram.world().topic(chat, name, 0) for name in ("One", "Two")]
-    customer = Customer(telegram, group)
+    customer, topics = world.forum("One", "Two")
     seen = len(customer.texts)
     for number, topic in enumerate([*topics, topics[0]]):
         customer.writes(f"juliet m{number}", thread_id=topic)
         await until(lambda: len(world.asked("juliet")) > number and len(customer.texts) > seen + number)  # noqa: B023
-    answers = customer.shown[seen:]
+    answers = [message for message in customer.shown if message.text][seen:]
     assert [message.thread_id for message in answers] == [*topics, topics[0]]
     told = " ".join(message["content"] for message in world.asked("juliet m2")[0].messages)
     assert "juliet m0" in told
@@ -271,7 +266,7 @@ async def test_drafts_grow_and_none_is_left_after_the_answer(world: World) -> No
 async def test_commands_are_answered_and_never_asked(world: World) -> None:
     """The model learns nothing of /start; a command that nobody knows is told so."""
     customer = world.customer()
-    assert await customer.asks("/start") == texts.WELCOME
+    assert await customer.asks("/start") == texts.WELCOME.replace("{processor}", "127.0.0.1")
     assert await customer.asks("/help") == texts.HELP
     assert await customer.asks("/papa") == texts.UNKNOWN_COMMAND
     await customer.asks("papa")
@@ -294,3 +289,35 @@ async def test_a_full_mailbox_tells_so_once(world: World) -> None:
     asked = markers("\n".join(request.messages[-1]["content"] for request in world.asked("quebec m")))
     assert asked == [f"m{number}" for number in range(len(asked))]
     assert 190 <= len(asked) <= 200
+
+
+async def test_drafts_are_formatted_as_the_answer_will_be(world: World) -> None:
+    """No raw signs while it grows."""
+    customer = world.customer()
+    answer = "**Three steps**\n\n1. Open `settings`\n2. Press **Reset**\n3. " + "wait " * 40
+    world.chat_api.behaviour = ChatBehaviour(answer=lambda _: answer, chunk_seconds=0.04)
+    customer.writes("romeo how")
+    await customer.sees(1)
+    drafts = [c for c in world.telegram.calls if c.method == "sendMessageDraft" and c.chat_id == customer.chat_id]
+    seen = [draft.params["text"] for draft in drafts if draft.params["text"]]
+    assert len(seen) >= 2
+    assert not any("**" in text or "`" in text for text in seen)
+    assert [entity["type"] for entity in drafts[-1].params["entities"]] == ["bold", "code", "bold"]
+
+
+async def test_rich_messages_are_a_switch(own_world: World, start_service: Callable[..., Service]) -> None:
+    """On: an answer that fits is rich, and an ordinary message where Telegram refuses it; a lost one is found again."""
+    service = start_service(RICH_MESSAGES="true", times=QUICK)
+    await service.start()
+    telegram, customer = own_world.telegram, own_world.customer()
+    answer = "# Plans\n\n| Plan | Price |\n| --- | --- |\n| A | 3 |"
+    own_world.chat_api.behaviour = ChatBehaviour(answer=lambda _: answer)
+    assert "Plans" in await customer.asks("sierra one")
+    assert "rich_message" in customer.shown[-1].media
+    telegram.faults.add(method="sendRichMessage", kind="400", count=1, chat_id=customer.chat_id)
+    assert "Plans" in await customer.asks("sierra two")
+    assert "rich_message" not in customer.shown[-1].media
+    telegram.faults.add(method="sendRichMessage", kind="accept_then_cut", count=1, chat_id=customer.chat_id)
+    await customer.asks("sierra three")
+    await customer.asks("sierra four")
+    assert len(telegram.messages(customer.chat_id, deleted=True)) == 8

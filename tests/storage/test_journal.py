@@ -101,7 +101,7 @@ async def test_a_worker_that_was_overtaken_can_neither_send_nor_finish(house: Ho
         await house.journal.finish(old, take=1, turn="t1")
     with pytest.raises(StaleFenceError):
         await house.journal.settle(old, "t1")
-    assert not await house.journal.standing(old)
+    assert await house.journal.standing(old) == (False, False)
     assert await house.history.read(CHAT, 0, 0, 1, 5) == []
 
 

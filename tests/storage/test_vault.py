@@ -42,7 +42,10 @@ class NoKeyring:
     async def by_id(self, key_id: bytes) -> DataKey | None:
         return None
 
-    async def destroy(self, owner: str, name: str | None = None) -> int:
+    async def found(self, owner: str, name: str) -> DataKey | None:
+        return None
+
+    async def destroy(self, owner: str, *names: str, but: str = "") -> int:
         return 0
 
     async def aclose(self) -> None:

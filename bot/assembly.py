@@ -1,0 +1,125 @@
+"""Puts a worker together. Imported off the event loop, since it brings half of what the service is made of."""
+
+from contextlib import AsyncExitStack
+from urllib.parse import urlsplit
+
+from bot import texts
+from bot.chat_api.client import ChatApi
+from bot.conversation.batch import Dispatch, Reader
+from bot.conversation.control import Control
+from bot.conversation.desk import Desk, Manner
+from bot.conversation.handoff import HandOff
+from bot.conversation.parcels import Parcels
+from bot.conversation.turn import Turns
+from bot.conversation.window import Window
+from bot.delivery.lane import Lane
+from bot.delivery.pace import Pace
+from bot.parts import Parts, connected, owned
+from bot.privacy.erase import Eraser
+from bot.privacy.export import Exporter
+from bot.settings import OFFLINE, Settings
+from bot.texts import Words
+from bot.worker import Worker
+from storage.history import History
+from storage.journal import Journal
+
+
+async def worker_of(stack: AsyncExitStack, parts: Parts, dispatch: Dispatch, username: str) -> Worker:
+    """A worker that can run; what it holds is closed with ``stack``. ``username``: the bot's own, "" if unknown."""
+
+    reader = await connected(parts.target, 1, seconds=float("inf"))
+    stack.push_async_callback(reader.aclose)
+    caller = await connected(parts.target, 1, seconds=float("inf"))
+    stack.push_async_callback(caller.aclose)
+    control = Control(parts.keys.control)
+    await stack.enter_async_context(owned(control.listen(caller), "control"))
+    lane, desk = await _desk(stack, parts, control, dispatch, username)
+    return Worker(
+        reader=reader,
+        inbox=parts.inbox,
+        lane=lane,
+        turns=Turns(desk),
+        metrics=parts.metrics,
+        alone=parts.alone,
+        timing=parts.timing,
+    )
+
+
+async def _desk(
+    stack: AsyncExitStack, parts: Parts, control: Control, dispatch: Dispatch, username: str
+) -> tuple[Lane, Desk]:
+    """All that a turn works with."""
+
+    settings = parts.settings
+    chat_api = await _chat_api(stack, settings)
+    journal, pace = Journal(parts.store, parts.keys, sweep_after=parts.timing.sweeps), Pace()
+    lane = Lane(
+        telegram=parts.telegram,
+        journal=journal,
+        marks=parts.marks,
+        pace=pace,
+        metrics=parts.metrics,
+        timing=parts.timing,
+        by_markup=settings.probe_by_markup,
+    )
+    history = History(parts.store, parts.keys)
+    words = Words(processor=_processor(settings), contact=settings.support_contact)
+    window = Window(history, parts.vault)
+    desk = Desk(
+        journal=journal,
+        window=window,
+        vault=parts.vault,
+        lane=lane,
+        telegram=parts.telegram,
+        pace=pace,
+        chat_api=chat_api,
+        reader=Reader(journal, parts.vault, window, lane, dispatch),
+        control=control,
+        hand_off=HandOff(parts.post, journal, words, settings.operator_ids),
+        eraser=Eraser(journal, window, parts.vault),
+        parcels=Parcels(Exporter(journal, history, parts.vault), words, username),
+        post=parts.post,
+        words=words,
+        manner=Manner(
+            settings.system_prompt,
+            settings.context_tokens,
+            settings.chat_model,
+            settings.support_contact,
+            settings.rich_messages,
+        ),
+        metrics=parts.metrics,
+        recheck=parts.timing.recheck,
+    )
+    return lane, desk
+
+
+def _processor(settings: Settings) -> str:
+    """Who writes the answers, as customers are told: the chat API's host."""
+    return texts.OFFLINE_MODEL if settings.chat_api_url == OFFLINE else urlsplit(settings.chat_api_url).hostname or "?"
+
+
+async def _chat_api(stack: AsyncExitStack, settings: Settings) -> ChatApi:
+
+    return await stack.enter_async_context(
+        ChatApi(
+            await _chat_api_url(stack, settings),
+            settings.chat_model,
+            key=settings.chat_api_key.get_secret_value() if settings.chat_api_key else "",
+            max_output_tokens=settings.max_output_tokens,
+            temperature=settings.chat_temperature,
+            proxy=settings.chat_api_proxy or None,
+            ca_file=settings.ca_file,
+        )
+    )
+
+
+async def _chat_api_url(stack: AsyncExitStack, settings: Settings) -> str:
+    """The chat API's address; ``offline`` starts the built-in model on a loopback port of this process."""
+    if settings.chat_api_url != OFFLINE:
+        return settings.chat_api_url
+    from bot.sandbox import NATURAL, ChatApiServer
+
+    server = ChatApiServer(behaviour=NATURAL)
+    await server.start()
+    stack.push_async_callback(server.aclose)
+    return server.url

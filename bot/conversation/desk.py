@@ -1,0 +1,64 @@
+"""What a turn works with, and how answers are made."""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from bot.chat_api.client import ChatApi
+from bot.conversation.batch import Reader
+from bot.conversation.control import Control
+from bot.conversation.handoff import HandOff
+from bot.conversation.parcels import Parcels
+from bot.conversation.post import Post
+from bot.conversation.window import Window
+from bot.delivery.lane import Lane
+from bot.delivery.pace import Pace
+from bot.delivery.telegram import TelegramClient
+from bot.metrics import Metrics
+from bot.privacy.erase import Eraser
+from bot.texts import Words
+from storage.journal import Journal
+from storage.vault import Vault
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How answers are made: the prompt's text, the budget of a request in tokens, the way to a person; ``rich``: as
+    rich messages, where they fit into one."""
+
+    prompt: str
+    context_tokens: int
+    model: str
+    support_contact: str
+    rich: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """The parts that turns share. ``recheck``: seconds for which a check of the fence holds."""
+
+    journal: Journal
+    window: Window
+    vault: Vault
+    lane: Lane
+    telegram: TelegramClient
+    pace: Pace
+    chat_api: ChatApi
+    reader: Reader
+    control: Control
+    hand_off: HandOff
+    eraser: Eraser
+    parcels: Parcels
+    post: Post
+    words: Words
+    manner: Manner
+    metrics: Metrics
+    recheck: float
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def aside(self, work: Coroutine[Any, Any, None]) -> None:
+        """Does something beside the turn; kept until it ends."""
+        task = asyncio.create_task(work)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)

@@ -1,0 +1,147 @@
+"""Says what a turn comes to: journaled with its first message, sent through the chat's lane, finished in one step."""
+
+import time
+from dataclasses import dataclass
+from typing import Final
+
+from bot import texts
+from bot.conversation import deeds
+from bot.conversation.batch import Batch
+from bot.conversation.calls import Calls
+from bot.conversation.control import Watch
+from bot.conversation.deeds import Outcome
+from bot.conversation.desk import Desk
+from bot.conversation.record import Record
+from bot.conversation.shown import keyboard, shown, with_marks
+from bot.delivery.form import Piece
+from bot.delivery.lane import Say
+from bot.logs import get_logger
+from storage.datakey import DataKey
+from storage.errors import SealBrokenError
+from storage.journal import Change, ChatState, Fate, OpenTurn, Planned
+
+SAID: Final = frozenset({Fate.SAID, Fate.RETURNED})
+_TOLD: Final = frozenset({"answer", "export"})
+_LOST: Final = 2**52
+"""Sets letters that no update causes apart from those that one does."""
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is going to be said, and how the turn is to be kept.
+
+    ``kind``: answer (kept as history), notice, relay (another customer's words) or export; ``first``: the oldest turn
+    of the window from now on; ``key``: of the customer whose words it holds, where that is not the chat's own.
+    """
+
+    record: Record
+    kind: str
+    change: Change | None = None
+    first: int | None = None
+    key: DataKey | None = None
+
+
+class Speaker:
+    """Ends turns with words. Raises StaleFenceError, LaterError, StorageError."""
+
+    def __init__(self, desk: Desk, calls: Calls) -> None:
+        self._desk = desk
+        self._calls = calls
+
+    async def say(self, state: ChatState, batch: Batch, plan: Plan, watch: Watch | None = None) -> Fate:
+        """Sends a plan. With a ``watch`` a confirmed deletion ends it half way: CalledAwayError."""
+        topic, record = batch.topic, plan.record
+        pieces = self._desk.parcels.of(state, record) or self._pieces(record)
+        seq = state.last.get(topic, 0) + 1
+        sealed, header = await self._desk.window.sealed(state, topic, seq, record, plan.key)
+        planned = Planned(sealed, header, batch.take, len(pieces), plan.kind, topic, seq, batch.marker, plan.change)
+        say = Say(
+            turn=str(state.fence),
+            planned=planned,
+            pieces=pieces,
+            take=batch.take,
+            topic=topic,
+            marker=batch.marker,
+            first=plan.first,
+            reply_to=batch.newest if state.ready.chat_id < 0 else 0,
+            above=batch.newest,
+            fate=batch.fate,
+            markup=keyboard(record),
+        )
+        fate = await self._sent(state, say, None, watch)
+        await self._end(state, plan.kind, fate, batch.started)
+        if plan.kind == "answer" and fate in SAID:
+            self._desk.window.grown(state, topic, seq, plan.first, record)
+        return fate
+
+    async def tell(self, state: ChatState, batch: Batch, outcome: Outcome) -> None:
+        """Says a sentence of our own; nothing of it is kept as history."""
+        language = outcome.language or self.language(state, batch)
+        words = self._desk.words
+        said = [words.say(part, language) for part in (outcome.text, outcome.also) if part]
+        rows = tuple(tuple((words.say(label, language), data) for label, data in row) for row in outcome.buttons)
+        record = with_marks(Record(batch.asked, "\n\n".join(said), plain=True), buttons=rows)
+        await self.say(state, batch, Plan(record, "notice", outcome.change))
+
+    async def tell_fault(self, state: ChatState, batch: Batch, sentence: str) -> None:
+        """Tells of a fault, with a way to a person."""
+        if self._desk.hand_off.can_call(state):
+            await self.tell(state, batch, Outcome(sentence, buttons=deeds.PERSON_BUTTON))
+        else:
+            contact = texts.CONTACT if self._desk.manner.support_contact else ""
+            await self.tell(state, batch, Outcome(sentence, contact))
+
+    async def resume(self, state: ChatState, opened: OpenTurn, watch: Watch) -> None:
+        """Says what an earlier worker had journaled, word for word."""
+        try:
+            record = await self._desk.window.opened(state, opened.topic, opened.seq, opened.record)
+        except SealBrokenError:
+            await self.abandon(state, opened)
+            return
+        parcels = self._desk.parcels.of(state, record)
+        say = Say(
+            turn=opened.turn,
+            planned=None,
+            pieces=(parcels or self._pieces(record))[: opened.pieces],
+            take=opened.take,
+            topic=opened.topic,
+            marker=opened.marker,
+            markup=keyboard(record),
+        )
+        fate = await self._sent(state, say, opened, watch if parcels else None)
+        await self._end(state, opened.kind, fate, time.monotonic())
+
+    async def abandon(self, state: ChatState, opened: OpenTurn) -> None:
+        """Ends a journaled turn whose words cannot be said any more."""
+        _log.error("turn.abandoned", kind=opened.kind)
+        await self._desk.journal.finish(
+            state, take=opened.take, turn=opened.turn, topic=opened.topic, marker=opened.marker, fate=Fate.UNDELIVERABLE
+        )
+
+    def language(self, state: ChatState, batch: Batch) -> str:
+        """Of our own sentences: by /language, else as the customer's Telegram says now, or said last."""
+        return state.chosen or batch.language or state.language
+
+    def _pieces(self, record: Record) -> list[Piece]:
+        return shown(record, rich=self._desk.manner.rich)
+
+    async def _sent(self, state: ChatState, say: Say, opened: OpenTurn | None, watch: Watch | None) -> Fate:
+        sending = self._desk.lane.say(state, say, opened)
+        if watch is None:
+            return await sending
+        return await self._calls.unless_called(state, watch, say.take, say.topic, sending, only_erase=True)
+
+    async def _end(self, state: ChatState, kind: str, fate: Fate, started: float) -> None:
+        metrics = self._desk.metrics
+        metrics.turns.labels(kind if fate in SAID else fate.name.lower()).inc()
+        metrics.answer.observe(time.monotonic() - started)
+        if fate is Fate.UNDELIVERABLE and kind in _TOLD:
+            chat_id = state.ready.chat_id
+            await self._desk.post.letter(chat_id, _LOST + state.fence, {"kind": "lost", "chat_id": chat_id})
+
+
+def now(record: Record) -> Record:
+    """The record with the time at which it was said, in whole seconds."""
+    return Record(record.asked, record.said, record.plain, record.model, {**record.more, "t": int(time.time())})

@@ -1,0 +1,1 @@
+"""The customer's data: what is handed out, taken in, and erased."""
