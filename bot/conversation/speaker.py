@@ -15,6 +15,7 @@ from bot.conversation.record import Record
 from bot.conversation.shown import keyboard, shown, with_marks
 from bot.delivery.form import Piece
 from bot.delivery.lane import Say
+from bot.delivery.preview import Preview
 from bot.logs import get_logger
 from storage.datakey import DataKey
 from storage.errors import SealBrokenError
@@ -127,11 +128,36 @@ class Speaker:
     def _pieces(self, record: Record) -> list[Piece]:
         return shown(record, rich=self._desk.manner.rich)
 
+    def preview(self, state: ChatState, topic: int, *, upload: bool = False) -> Preview:
+        """What shows that something is on its way."""
+
+        async def standing() -> bool:
+            stands, called = await self._desk.journal.standing(state)
+            if called:
+                self._desk.control.call(state.ready.chat_id)
+            return stands
+
+        return Preview(
+            self._desk.telegram,
+            self._desk.pace,
+            state.ready.chat_id,
+            topic,
+            draft_id=state.fence,
+            action="upload_document" if upload else "" if state.ready.chat_id > 0 else "typing",
+            standing=standing,
+            recheck=self._desk.recheck,
+        )
+
     async def _sent(self, state: ChatState, say: Say, opened: OpenTurn | None, watch: Watch | None) -> Fate:
         sending = self._desk.lane.say(state, say, opened)
         if watch is None:
             return await sending
-        return await self._calls.unless_called(state, watch, say.take, say.topic, sending, only_erase=True)
+        progress = self.preview(state, say.topic, upload=True)
+        progress.start()
+        try:
+            return await self._calls.unless_called(state, watch, say.take, say.topic, sending, only_erase=True)
+        finally:
+            await progress.close()
 
     async def _end(self, state: ChatState, kind: str, fate: Fate, started: float) -> None:
         metrics = self._desk.metrics

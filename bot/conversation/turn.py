@@ -21,7 +21,6 @@ from bot.conversation.record import Record
 from bot.conversation.shown import shown, with_marks
 from bot.conversation.speaker import Plan, Speaker, now
 from bot.delivery.lane import LaterError
-from bot.delivery.preview import Preview
 from bot.errors import ChatApiError
 from bot.logs import get_logger
 from storage.inbox import Mail, Ready
@@ -135,7 +134,7 @@ class Turns:
 
     async def _asked(self, state: ChatState, batch: Batch, context: Context, watch: Watch) -> Plan | str:
         """The answer, or the sentence for its absence. Raises CalledAwayError where neither is due yet."""
-        preview = self._preview(state, batch.topic)
+        preview = self._speaker.preview(state, batch.topic)
         preview.start()
         try:
             asking = self._desk.chat_api.ask(context.messages, preview.show)
@@ -168,24 +167,6 @@ class Turns:
             return Plan(Record(batch.asked, words, plain=True), "notice", change, context.first)
         mark = self._desk.words.say(texts.STOPPED_MARK, language)
         return Plan(with_marks(record, state="stopped", tail=mark), "answer", change, context.first)
-
-    def _preview(self, state: ChatState, topic: int) -> Preview:
-        async def standing() -> bool:
-            stands, called = await self._journal.standing(state)
-            if called:
-                self._desk.control.call(state.ready.chat_id)
-            return stands
-
-        return Preview(
-            self._desk.telegram,
-            self._desk.pace,
-            state.ready.chat_id,
-            topic,
-            draft_id=state.fence,
-            drafts=state.ready.chat_id > 0,
-            standing=standing,
-            recheck=self._desk.recheck,
-        )
 
     # ---- what cannot be handled
     async def _after_failure(self, state: ChatState, mail: Mail) -> None:

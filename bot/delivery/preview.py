@@ -2,7 +2,7 @@
 
 The first frame goes out at once, then about one a second; unchanged text is skipped, a stalled model's draft is shown
 again before its 30 seconds are over (Bot API, sendMessageDraft). Each frame first asks whether this worker still holds
-the chat, or a ghost draft would appear after the answer. A refusal ends the preview, a 429 mutes it.
+the chat, or a ghost draft would appear after the answer. Where drafts are refused typing is shown; a 429 mutes it.
 """
 
 import asyncio
@@ -12,7 +12,13 @@ from typing import Final
 from bot.delivery.form import Piece, draft_of
 from bot.delivery.pace import Pace
 from bot.delivery.telegram import TelegramClient, checked_within
-from bot.errors import TelegramError, TelegramRetryAfterError
+from bot.errors import (
+    TelegramError,
+    TelegramRefusedError,
+    TelegramRetryAfterError,
+    TelegramUncertainError,
+    TelegramUnreachableError,
+)
 from storage.errors import StorageError
 from storage.journal import StaleFenceError
 
@@ -22,7 +28,9 @@ _TYPING_SECONDS: Final = 4.5
 _CALL_SECONDS: Final = 5.0
 _CLOSING_SECONDS: Final = 2.0
 _THINKING_SECONDS: Final = 0.4
+_AFTER_FAULT_SECONDS: Final = 2.0
 _LONG: Final = 8_000
+_TYPING: Final = "typing"
 
 
 class Preview:
@@ -36,17 +44,18 @@ class Preview:
         topic: int,
         *,
         draft_id: int,
-        drafts: bool,
+        action: str = "",
         standing: Callable[[], Awaitable[bool]],
         recheck: float,
     ) -> None:
+        """``action``: what is shown under the bot's name instead of a draft (Bot API, sendChatAction)."""
         self._recheck = recheck
         self._telegram = telegram
         self._pace = pace
         self._chat_id = chat_id
         self._topic = topic
         self._draft_id = draft_id
-        self._drafts = drafts
+        self._action = action
         self._standing = standing
         self._text = ""
         self._changed = asyncio.Event()
@@ -61,8 +70,8 @@ class Preview:
 
     def start(self) -> None:
         """Typing is shown from the start; in place of a draft's text Telegram shows that the bot is thinking, where the
-        model does not answer at once."""
-        if not self._drafts:
+        model does not answer at once, and an upload is worth showing where it takes a while."""
+        if self._action == _TYPING:
             self.show("")
         elif self._task is None:
             self._thinking = asyncio.get_running_loop().call_later(_THINKING_SECONDS, self.show, "")
@@ -104,10 +113,12 @@ class Preview:
                 await _within(self._done, delay)
                 continue
             self._changed.clear()
-            text = self._text
+            text, action = self._text, self._action
             if not await self._frame(await _drawn(text)):
                 return
-            if self._drafts:
+            if action != self._action:
+                continue
+            if not self._action:
                 if text:
                     await _within(self._done, _FRAME_SECONDS)
                 await _within(self._changed, _REFRESH_SECONDS)
@@ -119,15 +130,21 @@ class Preview:
         if self._topic:
             target["message_thread_id"] = self._topic
         guard = checked_within(self._recheck, self._must_stand)
-        method = "sendMessageDraft" if self._drafts else "sendChatAction"
-        content: dict[str, object] = {"action": "typing"}
-        if self._drafts:
+        method = "sendChatAction" if self._action else "sendMessageDraft"
+        content: dict[str, object] = {"action": self._action}
+        if not self._action:
             content = {"draft_id": self._draft_id, "text": shown.text, "can_stop": True, "keep_on_stop": True}
             content |= {"entities": shown.entities} if shown.entities else {}
         try:
             await self._telegram.call(method, target | content, seconds=_CALL_SECONDS, guard=guard)
         except TelegramRetryAfterError as error:
             self._pace.mute(self._chat_id, error.seconds)
+        except (TelegramUncertainError, TelegramUnreachableError):
+            await _within(self._done, _AFTER_FAULT_SECONDS)
+        except TelegramRefusedError:
+            if self._action:
+                return False
+            self._action = _TYPING  # this chat takes no drafts
         except (TelegramError, StorageError):
             return False
         return True

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -35,6 +36,9 @@ from bot.timing import Timing
 from tests.storage.conftest import ServerProcess
 
 TOKEN: Final = "4242:flows-need-no-real-token-at-all"
+STORY: Final = " ".join(f"story{number}" for number in range(400))
+"""A long answer."""
+
 KEY: Final = "sk-flows-0123456789abcdef"
 ALL: Final = frozenset({"ingress", "worker", "web"})
 PATIENCE_SECONDS: Final = 20.0
@@ -109,6 +113,11 @@ class Customer:
             self.chat_id, self.shown[-1].message_id, self.buttons()[label], user_id=user_id
         )
 
+    async def draft(self) -> str:
+        """The text of the chat's draft, once it has one."""
+        found = await until(lambda: self.telegram.draft(self.chat_id), "a draft with text")
+        return str(found)
+
     async def asks(self, text: str, **more: Any) -> str:
         """Writes, waits for the one answer, and gives it."""
         before = len(self.texts)
@@ -155,6 +164,10 @@ class World:
 
     def slow(self, seconds: float) -> None:
         self.chat_api.behaviour = ChatBehaviour(first_delay_seconds=seconds, answer=echo)
+
+    def streams(self, seconds: float = 0.05) -> None:
+        """Answers that grow slowly, word by word."""
+        self.chat_api.behaviour = ChatBehaviour(answer=lambda _: STORY, chunk_seconds=seconds)
 
     def at_ease(self) -> None:
         """No faults, and answers at once."""
@@ -441,3 +454,23 @@ def outage() -> Iterator[Outage]:
 def store_address(outage: Outage) -> str:
     """A durable Valkey outside the service."""
     return outage.url
+
+
+async def document_of(customer: Customer, number: int = -1) -> SeenMessage:
+    found = await until(lambda: [message for message in customer.shown if "document" in message.media], "a document")
+    messages: list[SeenMessage] = found
+    return messages[number]
+
+
+async def files(world: World, customer: Customer, number: int = -1) -> dict[str, bytes]:
+    """The files of an exported archive."""
+    message = await document_of(customer, number)
+    kept = world.telegram.world()
+    content = kept.content_of(kept.files[message.media["document"]["file_id"]])
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        assert archive.testzip() is None
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+async def exported(world: World, customer: Customer) -> str:
+    return (await files(world, customer))["conversations.json"].decode()

@@ -1,12 +1,13 @@
 """Trouble at the chat API and at Telegram: a plain sentence, another try, and never a word of it in the history."""
 
+import re
 from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
 
 from bot import texts
-from bot.sandbox import Call, ChatBehaviour, Fault
+from bot.sandbox import Call, ChatBehaviour, Fault, FloodLimits
 from bot.sandbox.chat_faults import ChatKind
 from bot.sandbox.faults import Kind
 from tests.flows.conftest import QUICK, Customer, Service, World, echo, until
@@ -101,8 +102,6 @@ async def test_flood_control_of_one_chat_holds_no_other_back(world: World) -> No
 
 async def test_long_answers_keep_to_the_pace_that_telegram_allows(world: World) -> None:
     """With flood limits in force a long answer arrives whole, and is hardly ever told to wait."""
-    from bot.sandbox import FloodLimits
-
     customer = world.customer()
     story = "\n".join(f"golf line {number} with some words to fill it" for number in range(400))
     world.chat_api.behaviour = ChatBehaviour(answer=lambda _: story, chunk_words=100)
@@ -212,3 +211,45 @@ async def test_polls_that_fail_lose_nothing(world: World) -> None:
     world.chat_api.behaviour = ChatBehaviour(answer=echo)
     for number in range(5):
         assert await customer.asks(f"mike {number}") == f"Answer to: mike {number}"
+
+
+async def test_every_answer_is_whole_while_a_fifth_of_all_calls_is_told_to_wait(
+    own_world: World, start_service: Callable[..., Service]
+) -> None:
+    """429 on sends, drafts and typing alike, the last piece included: nothing is lost, doubled or out of order."""
+    service = start_service()
+    await service.start()
+    customers = [own_world.customer() for _ in range(8)]
+    story = "\n".join(f"uniform line {number} with some words to fill it" for number in range(250))
+    own_world.chat_api.behaviour = ChatBehaviour(answer=lambda _: story, chunk_words=200, chunk_seconds=0.05)
+    for method in ("sendMessage", "sendMessageDraft", "sendChatAction"):
+        own_world.telegram.faults.add(method=method, kind="429", seconds=1, p=0.2)
+    for customer in customers:
+        customer.writes("uniform")
+    for customer in customers:
+        await until(lambda: " ".join(customer.texts).count("line 249") >= 1, "the last line", 60)  # noqa: B023
+    statuses = {call.status for customer in customers for call in sends(own_world, customer)}
+    assert statuses == {200, 429}
+    for customer in customers:
+        shown = "\n".join(customer.texts)
+        numbers = [int(number) for number in re.findall(r"line (\d+)", shown)]
+        assert numbers == list(range(250))
+
+
+async def test_five_streams_at_sixty_tokens_a_second_never_hear_429(
+    own_world: World, start_service: Callable[..., Service]
+) -> None:
+    """With Telegram's limits in force: drafts, typing and sends share one budget."""
+    service = start_service()
+    await service.start()
+    own_world.telegram.flood = FloodLimits()
+    answer = " ".join(f"victor{number}" for number in range(300))
+    own_world.chat_api.behaviour = ChatBehaviour(answer=lambda _: answer, chunk_seconds=1 / 60)
+    customers = [own_world.customer() for _ in range(5)]
+    for customer in customers:
+        customer.writes("victor tell")
+    for customer in customers:
+        assert await customer.sees(1) == [answer]
+    calls = [call for call in own_world.telegram.calls if call.chat_id in {c.chat_id for c in customers}]
+    assert {call.status for call in calls} == {200}
+    assert sum(call.method == "sendMessageDraft" for call in calls) >= 5 * 3

@@ -1,0 +1,116 @@
+"""/export: the archive, its upload, and where there is none."""
+
+import json
+
+from bot import texts
+from tests.flows.conftest import World, document_of, files, until
+
+
+async def test_the_export_holds_all_conversations(world: World) -> None:
+    """Questions, answers, what was stopped, and the conversation that /new ended; for programs and for people."""
+    customer = world.customer()
+    await customer.asks("papa one <b>&")
+    await customer.asks("/new")
+    world.streams()
+    customer.writes("papa two")
+    await customer.draft()
+    customer.writes("/stop")
+    await customer.sees(3)
+    world.at_ease()
+    customer.writes("/export")
+    found = await files(world, customer)
+    assert set(found) == {"conversations.json", "chat.html", "manifest.json"}
+    told = json.loads(found["conversations.json"])
+    messages = [message for talk in told["conversations"] for message in talk["messages"]]
+    assert [m["role"] for m in messages] == ["customer", "assistant"] * 2
+    assert messages[0]["text"] == "papa one <b>&"
+    assert messages[1]["text"] == "Answer to: papa one <b>&"
+    assert messages[3]["state"] == "stopped"
+    assert b"papa one &lt;b&gt;&amp;" in found["chat.html"]
+    assert (await document_of(customer)).text == texts.EXPORT_CAPTION
+
+
+async def test_two_exports_at_once_are_one(world: World) -> None:
+    """Asked twice in one breath: one archive answers both."""
+    customer = world.customer()
+    await customer.asks("quebec")
+    world.slow(0.5)
+    customer.writes("quebec slow")
+    await world.is_asked("quebec slow")
+    customer.writes("/export")
+    customer.writes("/export")
+    await world.all_taken()
+    await document_of(customer)
+    world.at_ease()
+    await customer.asks("quebec next")
+    assert sum("document" in message.media for message in customer.shown) == 1
+
+
+async def test_a_cut_upload_shows_one_document(world: World) -> None:
+    """The document is found again by its caption, and not sent again."""
+    customer = world.customer()
+    await customer.asks("romeo")
+    world.telegram.faults.add(method="sendDocument", kind="accept_then_cut", count=1, chat_id=customer.chat_id)
+    customer.writes("/export")
+    await document_of(customer)
+    await customer.asks("romeo next")
+    ever = world.telegram.messages(customer.chat_id, deleted=True)
+    assert sum("document" in message.media for message in ever) == 1
+
+
+async def test_nothing_to_export_and_not_in_a_group(world: World) -> None:
+    """A sentence each."""
+    customer = world.customer()
+    assert await customer.asks("/export") == texts.EXPORT_NOTHING
+    group = world.customer(-customer.chat_id)
+    await group.asks("sierra")
+    assert await group.asks("/export") == texts.EXPORT_PRIVATE
+
+
+async def test_an_upload_that_telegram_refuses_midway_is_obeyed(world: World) -> None:
+    """429 before the file was read: the export waits as long as it is told, and comes."""
+    customer = world.customer()
+    await customer.asks("sierra flood")
+    world.telegram.faults.add(method="sendDocument", kind="429", seconds=1, count=1, chat_id=customer.chat_id)
+    customer.writes("/export")
+    await document_of(customer)
+    tries = [call for call in world.telegram.calls if call.method == "sendDocument"]
+    assert [call.status for call in tries] == [429, 200]
+    assert tries[1].t - tries[0].t >= 1
+
+
+async def test_a_forget_ends_an_export_that_is_on_its_way(world: World) -> None:
+    """What it would have shown is being deleted: no document arrives."""
+    customer = world.customer()
+    await customer.asks("tango secret")
+    await customer.asks("/forget")
+    data, message_id = customer.buttons()[texts.FORGET_ALL], customer.shown[-1].message_id
+    world.telegram.faults.add(method="sendDocument", kind="429", seconds=4, count=1, chat_id=customer.chat_id)
+    customer.writes("/export")
+    await until(lambda: [call for call in world.telegram.calls if call.method == "sendDocument"], "the upload")
+    world.telegram.customer_presses(customer.chat_id, message_id, data)
+    assert "1 exchange" in (await customer.sees(3))[-1]
+    await customer.asks("tango after")
+    assert not any("document" in message.media for message in customer.shown)
+
+
+async def test_an_upload_that_takes_long_is_shown(world: World) -> None:
+    """As Telegram does: sending a file."""
+    customer = world.customer()
+    await customer.asks("uniform")
+    world.telegram.faults.add(method="sendDocument", kind="slow", seconds=1.5, count=1, chat_id=customer.chat_id)
+    customer.writes("/export")
+    await until(lambda: [c for c in world.telegram.calls if c.params.get("action") == "upload_document"], "the sign", 5)
+    await document_of(customer)
+
+
+async def test_a_chat_that_takes_no_drafts_sees_typing(world: World) -> None:
+    """A refused draft is no reason to show nothing."""
+    customer = world.customer()
+    world.streams(0.01)
+    world.telegram.faults.add(method="sendMessageDraft", kind="400", count=1, chat_id=customer.chat_id)
+    customer.writes("victor tell")
+    await customer.sees(1)
+    calls = [call for call in world.telegram.calls if call.chat_id == customer.chat_id]
+    assert [call.status for call in calls if call.method == "sendMessageDraft"] == [400]
+    assert any(call.method == "sendChatAction" for call in calls)
