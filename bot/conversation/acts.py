@@ -55,7 +55,8 @@ class Acts:
             await self._leave_alone(state, batch)
         elif letter.kind == "reply":
             head = self._desk.words.say(texts.FROM_TEAM, language)
-            record = with_marks(now(Record((), letter.text)), state="operator", head=head)
+            said = letter.text or texts.RELAY_OTHER
+            record = with_marks(now(Record((), said)), state="operator", head=head, copy=self._copy(letter, language))
             if await self._speaker.say(state, batch, Plan(record, "answer")) not in SAID:
                 await hand_off.undelivered(state, letter, batch.last)
         elif letter.kind == "back" or (key := await self._desk.vault.key_of(letter.sealed)) is None:
@@ -64,9 +65,16 @@ class Acts:
         else:
             text = hand_off.told(letter, language)
             link = Change(link=letter.chat_id) if letter.chat_id else None
-            plan = Plan(Record((), text, plain=True), "relay", link, key=key)
+            record = with_marks(Record((), text, plain=True), copy=self._copy(letter, language))
+            plan = Plan(record, "relay", link, key=key)
             if await self._speaker.say(state, batch, plan) not in SAID:
                 await hand_off.undelivered(state, letter, batch.last)
+
+    def _copy(self, letter: Letter, language: str) -> tuple[int, int, str] | None:
+        """What to copy from the writer's chat."""
+        if not letter.copy:
+            return None
+        return letter.chat_id, letter.copy, self._desk.words.say(texts.RELAY_OTHER, language)
 
     async def _leave_alone(self, state: ChatState, batch: Batch) -> None:
         """An operator could not be told; where none could, the assistant is back and says so."""

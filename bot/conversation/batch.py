@@ -73,7 +73,7 @@ class Batch:
 
     @property
     def asked(self) -> tuple[Asked, ...]:
-        return tuple(Asked(q.message_id, q.text, q.date) for q in self.questions)
+        return tuple(Asked(q.message_id, q.text or texts.RELAY_OTHER, q.date) for q in self.questions)
 
     @property
     def newest(self) -> int:
@@ -92,8 +92,11 @@ class Batch:
             return False
         if not self.questions:
             return True
+        first = self.questions[0]
+        if first.other:
+            return False
         if isinstance(intent, Question):
-            return intent.topic == self.topic and not intent.reply_to and not self.questions[0].reply_to
+            return intent.topic == self.topic and not (intent.other or intent.reply_to or first.reply_to)
         if isinstance(intent, Act):
             return intent.deed in CALLS_AWAY and intent.topic == self.topic
         return isinstance(intent, Correction) and self._place(intent) is not None

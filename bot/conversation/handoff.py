@@ -10,7 +10,7 @@ from bot import texts
 from bot.conversation.batch import Batch
 from bot.conversation.context import Past
 from bot.conversation.deeds import Outcome
-from bot.conversation.intents import Act, Letter
+from bot.conversation.intents import Act, Letter, Question
 from bot.conversation.post import Post
 from bot.texts import Sentence, Words
 from storage.journal import Change, ChatState, Journal
@@ -61,7 +61,7 @@ class HandOff:
     async def pass_on(self, state: ChatState, batch: Batch) -> None:
         """What the customer writes while a person answers, message by message: a death in between doubles none."""
         for question, source in zip(batch.questions, batch.sources, strict=True):
-            content = {"kind": "relay", "chat_id": state.ready.chat_id, "name": question.name, "text": question.text}
+            content = {"kind": "relay", "chat_id": state.ready.chat_id, "name": question.name, **_words(question)}
             await self._to_operators(state, source, content)
 
     async def back(self, state: ChatState, batch: Batch, act: Act) -> Outcome:
@@ -87,7 +87,7 @@ class HandOff:
         if not customer:
             return False
         for question, source in zip(batch.questions, batch.sources, strict=True):
-            content = {"kind": "reply", "chat_id": state.ready.chat_id, "text": question.text}
+            content = {"kind": "reply", "chat_id": state.ready.chat_id, **_words(question)}
             await self._post.letter(customer, source, content)
         return True
 
@@ -113,7 +113,7 @@ class HandOff:
         if letter.kind == "failed":
             return say(texts.RELAY_FAILED)
         if letter.kind == "relay":
-            return f"{say(texts.RELAY)}\n\n{letter.text}"
+            return f"{say(texts.RELAY)}\n\n{letter.text}" if letter.text else say(texts.RELAY)
         parts = [say(texts.RELAY_OPENING)]
         for head, text in ((texts.RELAY_QUESTION, letter.question), (texts.RELAY_ANSWER, letter.answer)):
             parts += [f"{say(head)}\n{text}"] if text else []
@@ -129,3 +129,8 @@ class HandOff:
 
     def _others(self, state: ChatState) -> tuple[int, ...]:
         return tuple(operator for operator in self._operators if operator != state.ready.chat_id)
+
+
+def _words(question: Question) -> dict[str, Any]:
+    """What a letter says of a message: its text, or which message to copy."""
+    return {"copy": question.message_id} if question.other else {"text": question.text}

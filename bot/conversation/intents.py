@@ -9,7 +9,8 @@ from bot.texts import Sentence
 @dataclass(frozen=True, slots=True)
 class Question:
     """Something to answer. ``units``: length in UTF-16 units, as Telegram counts; ``reply_to``: the message that it
-    replies to, 0 if there is none; ``language``: of the writer's Telegram; ``name``: what the writer goes by.
+    replies to, 0 if there is none; ``language``: of the writer's Telegram; ``name``: what the writer goes by;
+    ``other``: content that only a person can make something of, ``text`` is its caption.
     """
 
     message_id: int
@@ -20,6 +21,7 @@ class Question:
     reply_to: int = 0
     language: str = ""
     name: str = ""
+    other: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,9 @@ class Act:
 class Letter:
     """From another chat of the bot. ``kind``, to an operator: opening (a customer asks for a person), relay (what one
     writes then), ended, failed (the customer cannot be reached); to a customer: reply (an operator's words), back,
-    unread (this operator cannot be reached), lost (what was to be said could not be delivered)."""
+    unread (this operator cannot be reached), lost (what was to be said could not be delivered).
+    ``copy``: the message with the content, where that is not text.
+    """
 
     kind: str
     chat_id: int
@@ -107,6 +111,7 @@ class Letter:
     text: str = ""
     question: str = ""
     answer: str = ""
+    copy: int = 0
     sealed: bytes = b""
 
 

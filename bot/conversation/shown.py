@@ -5,35 +5,52 @@ from typing import Any, Final
 
 from bot.conversation.record import Record
 from bot.delivery.form import LIMIT, MOST_ENTITIES, Piece, pieces_of, rich_of, utf16_units
+from bot.delivery.lane import Copy
 
 _STATE: Final = "state"
 _SHOW: Final = "show"
 _HEAD: Final = "head"
 _TAIL: Final = "tail"
 _BUTTONS: Final = "buttons"
+_COPY: Final = "copy"
 
 Buttons = tuple[tuple[tuple[str, str], ...], ...]
 """Rows of buttons: label and callback data."""
 
 
 def with_marks(
-    record: Record, *, state: str = "", show: str = "", head: str = "", tail: str = "", buttons: Buttons = ()
+    record: Record,
+    *,
+    state: str = "",
+    show: str = "",
+    head: str = "",
+    tail: str = "",
+    buttons: Buttons = (),
+    copy: tuple[int, int, str] | None = None,
 ) -> Record:
     """The record with its state (stopped, handed, operator); ``show``: said instead of its words, ``head`` and
-    ``tail``: around them; all of it translated already, so that a successor shows the same."""
-    given = ((_STATE, state), (_SHOW, show), (_HEAD, head), (_TAIL, tail), (_BUTTONS, buttons))
+    ``tail``: around them; ``copy``: chat and id of a message that is shown below, and what is shown where it cannot be;
+    all of it translated already, so that a successor shows the same."""
+    given = ((_STATE, state), (_SHOW, show), (_HEAD, head), (_TAIL, tail), (_BUTTONS, buttons), (_COPY, copy))
     more = {**record.more, **{name: value for name, value in given if value}}
     return Record(record.asked, record.said, record.plain, record.model, more)
 
 
-def shown(record: Record, *, rich: bool = False) -> list[Piece]:
+def shown(record: Record, *, rich: bool = False) -> list[Piece | Copy]:
     """The messages of a record. Deterministic. ``rich``: what fits into one message is a rich one, too, to be sent as
     that where Telegram takes it; a longer answer is not, since its ordinary messages would be several."""
+    more = record.more
+    if _COPY in more:
+        return [*_words(record, rich=rich), Copy(*more[_COPY])]
+    return list(_words(record, rich=rich))
+
+
+def _words(record: Record, *, rich: bool) -> list[Piece]:
     more = record.more
     if _SHOW in more:
         return pieces_of(str(more[_SHOW]), plain=True)
     if _HEAD in more:
-        pieces = pieces_of(f"{more[_HEAD]}\n{record.said}", plain=True)
+        pieces = pieces_of(f"{more[_HEAD]}\n{'' if _COPY in more else record.said}", plain=True)
         bold = {"type": "bold", "offset": 0, "length": utf16_units(str(more[_HEAD]))}
         return [Piece(pieces[0].text, [bold]), *pieces[1:]] if pieces else []
     pieces = pieces_of(record.said, plain=record.plain)

@@ -14,7 +14,7 @@ from bot.conversation.desk import Desk
 from bot.conversation.record import Record
 from bot.conversation.shown import keyboard, shown, with_marks
 from bot.delivery.form import Piece
-from bot.delivery.lane import Say
+from bot.delivery.lane import Copy, Say
 from bot.delivery.preview import Preview
 from bot.logs import get_logger
 from storage.datakey import DataKey
@@ -125,7 +125,7 @@ class Speaker:
         """Of our own sentences: by /language, else as the customer's Telegram says now, or said last."""
         return state.chosen or batch.language or state.language
 
-    def _pieces(self, record: Record) -> list[Piece]:
+    def _pieces(self, record: Record) -> list[Piece | Copy]:
         return shown(record, rich=self._desk.manner.rich)
 
     def preview(self, state: ChatState, topic: int, *, upload: bool = False) -> Preview:

@@ -114,6 +114,8 @@ class Turns:
             await hand_off.pass_on(state, batch)
             record = with_marks(now(Record(batch.asked, "")), state="handed")
             await self._speaker.say(state, batch, Plan(record, "answer"))
+        elif batch.questions[0].other:
+            await self._speaker.tell(state, batch, Outcome(texts.ONLY_TEXT))
         else:
             await self._answer(state, batch, watch)
 

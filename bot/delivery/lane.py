@@ -57,6 +57,15 @@ class Parcel:
 
 
 @dataclass(frozen=True, slots=True)
+class Copy:
+    """A message of another chat, of whatever kind; ``instead`` is said where Telegram does not copy it."""
+
+    chat_id: int
+    message_id: int
+    instead: str
+
+
+@dataclass(frozen=True, slots=True)
 class Say:
     """A turn on its way out: its journal, its messages, and how it ends.
 
@@ -66,7 +75,7 @@ class Say:
 
     turn: str
     planned: Planned | None
-    pieces: Sequence["Piece | Parcel"]
+    pieces: Sequence[Piece | Parcel | Copy]
     take: int
     topic: int
     marker: bool
@@ -301,12 +310,15 @@ class _Attempt:
         self._topic = say.topic
         self._reply_to = say.reply_to if number == 0 else 0
         self._markup = say.markup if number == len(say.pieces) - 1 else None
-        self._plain = isinstance(self.piece, Parcel) or not self.piece.entities
-        self._rich = None if isinstance(self.piece, Parcel) else self.piece.rich
+        self._plain = not isinstance(self.piece, Piece) or not self.piece.entities
+        self._rich = self.piece.rich if isinstance(self.piece, Piece) else None
+        self._copied = isinstance(self.piece, Copy)
         self.refusals = 0
 
     @property
     def method(self) -> str:
+        if self._copied:
+            return "copyMessage"
         return "sendRichMessage" if self._rich else "sendMessage"
 
     def parameters(self, chat_id: int) -> dict[str, Any]:
@@ -319,6 +331,8 @@ class _Attempt:
 
     def edit(self, chat_id: int, message_id: int) -> tuple[str, dict[str, Any]]:
         """The call that leaves the message as it is, once it stands."""
+        if self._copied:
+            return "editMessageReplyMarkup", {"chat_id": chat_id, "message_id": message_id}
         method = "editMessageCaption" if isinstance(self.piece, Parcel) else "editMessageText"
         return method, {"chat_id": chat_id, "message_id": message_id, **self._words()}
 
@@ -329,6 +343,8 @@ class _Attempt:
             self._topic = 0
         elif self._reply_to and "repl" in lowered:
             self._reply_to = 0
+        elif self._copied:
+            self._copied = False
         elif self._rich and "not found" not in lowered:
             self._rich = None
         elif not self._plain and "not found" not in lowered:
@@ -341,6 +357,10 @@ class _Attempt:
         words: dict[str, Any]
         if isinstance(self.piece, Parcel):
             words = {"caption": self.piece.caption}
+        elif isinstance(self.piece, Copy):
+            words = {"text": self.piece.instead}
+            if self._copied:
+                words = {"from_chat_id": self.piece.chat_id, "message_id": self.piece.message_id}
         elif self._rich:
             words = {"rich_message": self._rich}
         else:

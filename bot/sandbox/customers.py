@@ -63,11 +63,12 @@ class Customers(ABC):
 
     def customer_sends_file(
         self, chat_id: int, kind: str, content: bytes, *, name: str = "file.bin", caption: str | None = None,
-        content_type: str = "", bot: str | None = None,
+        content_type: str = "", reply_to: int | None = None, bot: str | None = None,
     ) -> int:  # fmt: skip
         """A photo, voice, document … with a file that `getFile` hands out. Returns the message id."""
         stored = self.account(bot).world.store_file(kind, name, content)
-        return self.customer_writes(chat_id, caption, extra=media_of(kind, stored, content_type), bot=bot)
+        extra = media_of(kind, stored, content_type)
+        return self.customer_writes(chat_id, caption, extra=extra, reply_to=reply_to, bot=bot)
 
     def customer_edits(self, chat_id: int, message_id: int, text: str, *, bot: str | None = None) -> None:
         """Raises LookupError for a message that is not the customer's or is gone."""

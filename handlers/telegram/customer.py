@@ -176,22 +176,13 @@ async def on_question(message: Message) -> Intent:
     text = message.text or ""
     if not is_visible(text):
         return _notice(message, texts.EMPTY)
-    return Question(
-        message.message_id,
-        topic_of(message),
-        text,
-        int(message.date.timestamp()),
-        utf16_units(text),
-        message.reply_to_message.message_id if message.reply_to_message else 0,
-        language_of(message.from_user),
-        name_of(message.from_user),
-    )
+    return _question(message, text)
 
 
 async def on_other_content(message: Message) -> Intent:
     if message.content_type in _SERVICE:
         return Nothing(f"service message {message.content_type}")  # Telegram made it: nobody expects an answer
-    return _notice(message, texts.ONLY_TEXT)
+    return replace(_question(message, message.caption or ""), other=True)
 
 
 async def on_edit(message: Message) -> Intent:
@@ -223,6 +214,19 @@ def name_of(user: User | None) -> str:
 def is_visible(text: str) -> bool:
     """Whether a person would see anything: invisible characters and directional marks alone do not count."""
     return any(sign.isprintable() and not sign.isspace() and sign not in _UNSEEN for sign in clean(text))
+
+
+def _question(message: Message, text: str) -> Question:
+    return Question(
+        message.message_id,
+        topic_of(message),
+        text,
+        int(message.date.timestamp()),
+        utf16_units(text),
+        message.reply_to_message.message_id if message.reply_to_message else 0,
+        language_of(message.from_user),
+        name_of(message.from_user),
+    )
 
 
 def _notice(message: Message, sentence: str) -> Notice:

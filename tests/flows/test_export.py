@@ -1,9 +1,14 @@
 """/export: the archive, its upload, and where there is none."""
 
 import json
+from functools import partial
+from pathlib import Path
+
+import pytest
 
 from bot import texts
-from tests.flows.conftest import World, document_of, files, until
+from bot.privacy.export import Exporter
+from tests.flows.conftest import World, document_of, files, serving, settings_of, until
 
 
 async def test_the_export_holds_all_conversations(world: World) -> None:
@@ -114,3 +119,27 @@ async def test_a_chat_that_takes_no_drafts_sees_typing(world: World) -> None:
     calls = [call for call in world.telegram.calls if call.chat_id == customer.chat_id]
     assert [call.status for call in calls if call.method == "sendMessageDraft"] == [400]
     assert any(call.method == "sendChatAction" for call in calls)
+
+
+async def test_what_does_not_fit_into_one_document_comes_in_parts(
+    own_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every turn once and in order, each part an archive of its own; a part whose upload was cut is not sent twice."""
+    monkeypatch.setattr("bot.assembly.Exporter", partial(Exporter, part_bytes=500))
+    async with serving(settings_of(own_world, tmp_path)):
+        customer = own_world.customer()
+        for number in range(12):
+            await customer.asks(f"whiskey m{number}")
+        own_world.telegram.faults.add(method="sendDocument", kind="accept_then_cut", count=1)
+        customer.writes("/export")
+        customer.writes("whiskey end")
+        await until(lambda: customer.texts[-1] == "Answer to: whiskey end", "the question behind it")
+        documents = [message for message in customer.shown if "document" in message.media]
+        captions = [texts.EXPORT_PART.format(part=n + 1, parts=len(documents)) for n in range(len(documents))]
+        assert [document.text for document in documents] == captions
+        assert len(captions) > 2
+        told = [json.loads((await files(own_world, customer, n))["conversations.json"]) for n in range(len(documents))]
+        texts_told = [m["text"] for part in told for talk in part["conversations"] for m in talk["messages"]]
+        assert [text for text in texts_told if "Answer" not in text] == [f"whiskey m{number}" for number in range(12)]
+        names = {document.media["document"]["file_name"] for document in documents}
+        assert len(names) == len(documents)

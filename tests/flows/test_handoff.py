@@ -105,6 +105,29 @@ async def test_an_operator_gives_the_chat_back(staffed: World) -> None:
     await until(lambda: texts.RELAY_NOT_HANDED in operator.texts[before:], "a sentence")
 
 
+async def test_pictures_and_files_go_both_ways(staffed: World) -> None:
+    """What the assistant cannot read a person can; a copy whose reply was lost is found and not sent again."""
+    customer, operator, message_id = await handed(staffed, "charlie")
+    staffed.telegram.faults.add(method="copyMessage", kind="accept_then_cut", count=1, chat_id=FIRST)
+    before = len(operator.shown)
+    staffed.telegram.customer_sends_file(customer.chat_id, "photo", b"jpeg", name="a.jpg", caption="charlie see this")
+    await until(lambda: [message for message in operator.shown[before:] if "photo" in message.media], "the photo")
+    [photo] = [message for message in operator.shown[before:] if "photo" in message.media]
+    assert photo.text == "charlie see this"
+    telegram = staffed.telegram
+    telegram.customer_sends_file(FIRST, "document", b"%PDF-", name="form.pdf", caption="", reply_to=photo.message_id)
+    await until(lambda: [message for message in customer.shown if "document" in message.media], "the form")
+    assert texts.FROM_TEAM in customer.texts
+    operator.writes("charlie fill it in", reply_to=message_id)
+    await until(lambda: f"{texts.FROM_TEAM}\ncharlie fill it in" in customer.texts, "the words")
+    assert await customer.asks("/handback") == texts.HANDED_BACK
+    assert sum("photo" in message.media for message in operator.shown[before:]) == 1
+    assert await customer.asks("charlie after") == "Answer to: charlie after"
+    assert "charlie see this" in str(staffed.asked("charlie after")[0].messages)
+    staffed.telegram.customer_sends_file(customer.chat_id, "photo", b"jpeg", name="b.jpg", caption="")
+    assert (await customer.sees(len(customer.texts) + 1))[-1] == texts.ONLY_TEXT
+
+
 async def test_a_person_is_reached_with_the_model_down(staffed: World) -> None:
     """The sentence about the fault has a button for it; what was asked reaches the operator."""
     customer, operator = staffed.customer(), staffed.customer(FIRST)

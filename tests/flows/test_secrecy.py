@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 
+from bot import texts
 from bot.sandbox import ChatBehaviour
 from storage.connection import StoreTarget, connect
 from storage.embedded import running_server
@@ -33,7 +34,7 @@ async def lived_through(world: World) -> None:
     world.telegram.faults.add(method="sendMessage", kind="400", count=2, description=refusal)
     world.chat_api.behaviour = ChatBehaviour(answer=lambda _: f"{MARKER} **answer**")
     customer.writes(f"{MARKER} refused")
-    await until(lambda: not any(rule.count and rule.struck < rule.count for rule in world.telegram.faults.rules))
+    await until(lambda: customer.texts[-1] == texts.UNDELIVERABLE, "the sentence about it")
     world.at_ease()
     malformed = {"message": {"chat": {"id": CUSTOMER, "type": "private"}, "text": MARKER, "message_id": MARKER}}
     world.telegram.push_update(malformed)

@@ -253,3 +253,14 @@ async def test_five_streams_at_sixty_tokens_a_second_never_hear_429(
     calls = [call for call in own_world.telegram.calls if call.chat_id in {c.chat_id for c in customers}]
     assert {call.status for call in calls} == {200}
     assert sum(call.method == "sendMessageDraft" for call in calls) >= 5 * 3
+
+
+async def test_an_answer_that_telegram_refuses_in_any_form_is_told(world: World) -> None:
+    """Not with entities and not as plain text: a sentence instead of silence, and nothing of it in the history."""
+    customer = world.customer()
+    world.telegram.faults.add(method="sendMessage", kind="400", count=2, chat_id=customer.chat_id)
+    world.chat_api.behaviour = ChatBehaviour(answer=lambda _: "**whiskey**")
+    assert await customer.asks("whiskey") == texts.UNDELIVERABLE
+    world.at_ease()
+    await customer.asks("whiskey again")
+    assert len(world.asked("whiskey again")[0].messages) == 2
