@@ -1,44 +1,10 @@
 """The inbox on every store the code claims to support."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
-import pytest
-from redis.asyncio import Redis
-
-from storage.connection import StoreTarget, connect
-from storage.inbox import Inbox, Mail, Ready
-from storage.journal import Journal
-from storage.keys import Keys
-from storage.scripts import Store
-
-CHAT, OTHER = 100_001, 100_002
-
-
-@dataclass
-class House:
-    store: Store
-    keys: Keys
-    inbox: Inbox
-    journal: Journal
-    reader: Redis
-
-    async def put(self, chat_id: int, update_id: int, epoch: int = 0) -> str:
-        return (await self.inbox.enqueue(chat_id, epoch, Mail("update", update_id, 1, b"sealed|%d" % update_id))).answer
-
-    async def claim(self, name: str = "one") -> list[Ready]:
-        return await self.inbox.claim(self.reader, name, 4, 50)
-
-
-@pytest.fixture
-async def house(store: Redis, store_url: str) -> AsyncIterator[House]:
-    reader = await connect(StoreTarget.parse(store_url), connections=1, timeout_seconds=5.0)
-    wrapped, keys = Store(store), Keys(7)
-    inbox = Inbox(wrapped, keys, mailbox_cap=3)
-    await inbox.prepare()
-    yield House(wrapped, keys, inbox, Journal(wrapped, keys, sweep_after=(0.01,)), reader)
-    await reader.aclose()
+from storage.inbox import Mail
+from storage.keys import partition_of
+from tests.storage.conftest import CHAT, OTHER, House
 
 
 async def test_mail_is_handed_out_in_the_order_it_came(house: House) -> None:
@@ -165,3 +131,30 @@ async def test_a_cancelled_call_leaves_the_connection_in_step(house: House) -> N
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert results[1::2] == [b"%d" % number for number in range(1, 50, 2)]
     assert await house.store.call("ECHO", "still") == b"still"
+
+
+async def test_what_is_urgent_wakes_a_parked_chat(house: House) -> None:
+    """A forget does not wait for flood control; the chat is told until when everything else waits."""
+    await house.put(CHAT, 1)
+    state = await house.claimed()
+    await house.journal.park(state, 60_000)
+    await house.put(CHAT, 2)
+    assert await house.claim() == []
+    await house.inbox.enqueue(CHAT, 0, Mail("urgent", 3, 1, b"sealed"))
+    state = await house.claimed()
+    assert state.until_ms - state.now_ms > 50_000
+    await house.journal.park(state, 0)
+    assert (await house.claimed()).until_ms == 0
+
+
+async def test_one_update_may_cause_letters_to_several_chats_once_each(house: House) -> None:
+    """Chats of one partition included; a letter is taken however much mail waits."""
+    operators = (5_038, 5_046)
+    assert partition_of(operators[0]) == partition_of(operators[1])
+    letter = Mail("post", -7, 1, b"sealed")
+    for answer in ("ok", "seen"):
+        for operator in operators:
+            assert (await house.inbox.enqueue(operator, 0, letter)).answer == answer
+    for number in range(1, 5):
+        await house.put(CHAT, number)
+    assert (await house.inbox.enqueue(CHAT, 0, letter)).answer == "ok"

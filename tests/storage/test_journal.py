@@ -1,62 +1,18 @@
 """The journal on every store the code claims to support: the rules of the delivery protocol, one by one."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import replace
 
 import pytest
-from redis.asyncio import Redis
 
-from storage.connection import StoreTarget, connect
-from storage.history import History, StoredTurn, header_of, unpacked
-from storage.inbox import Inbox, Mail
-from storage.journal import ChatState, Fate, Journal, Planned, StaleFenceError
-from storage.keys import Keys
+from storage.history import StoredTurn, header_of, unpacked
+from storage.inbox import Mail
+from storage.journal import Change, Fate, Planned, StaleFenceError
 from storage.marks import Marks
-from storage.scripts import Store
-
-CHAT = 100_001
-
-
-@dataclass
-class House:
-    store: Store
-    keys: Keys
-    inbox: Inbox
-    journal: Journal
-    history: History
-    marks: Marks
-    reader: Redis
-    last: int = 0
-
-    async def question(self) -> None:
-        self.last += 1
-        await self.inbox.enqueue(CHAT, 0, Mail("update", self.last, 1, b"x"))
-
-    async def claimed(self) -> ChatState:
-        [ready] = await self.inbox.claim(self.reader, "one", 1, 50)
-        state = await self.journal.begin(ready, 10)
-        assert state is not None
-        return state
-
-    async def taken_over(self, state: ChatState) -> ChatState:
-        again = await self.journal.begin(state.ready, 10)
-        assert again is not None
-        return again
+from tests.storage.conftest import CHAT, House
 
 
 def planned(pieces: int = 1, seq: int = 1, kind: str = "answer") -> Planned:
     return Planned(b"sealed\nrecord", header_of((11,), 5), 1, pieces, kind, 0, seq, marker=False)
-
-
-@pytest.fixture
-async def house(store: Redis, store_url: str) -> AsyncIterator[House]:
-    reader = await connect(StoreTarget.parse(store_url), connections=1, timeout_seconds=5.0)
-    wrapped, keys = Store(store), Keys(7)
-    inbox = Inbox(wrapped, keys, mailbox_cap=10)
-    await inbox.prepare()
-    journal = Journal(wrapped, keys, sweep_after=(0.001, 60))
-    yield House(wrapped, keys, inbox, journal, History(wrapped, keys), Marks(wrapped, keys), reader)
-    await reader.aclose()
 
 
 async def test_history_grows_by_question_and_answer_together_and_once(house: House) -> None:
@@ -94,7 +50,7 @@ async def test_a_worker_that_was_overtaken_can_neither_send_nor_finish(house: Ho
     await house.question()
     old = await house.claimed()
     await house.journal.permit(old, "t1", 0, 40, planned())
-    await house.taken_over(old)
+    await house.taken_over(old.ready)
     with pytest.raises(StaleFenceError):
         await house.journal.permit(old, "t1", 0, 40, None, again=True)
     with pytest.raises(StaleFenceError):
@@ -110,7 +66,7 @@ async def test_a_late_reply_of_an_overtaken_worker_owns_an_open_turn(house: Hous
     await house.question()
     old = await house.claimed()
     await house.journal.permit(old, "t1", 0, 40, planned())
-    new = await house.taken_over(old)
+    new = await house.taken_over(old.ready)
     assert await house.journal.register(old, "t1", 0, 41)
     permit = await house.journal.permit(new, "t1", 0, 40, None)
     assert permit.message_id == 41
@@ -124,7 +80,7 @@ async def test_the_reply_for_an_adopted_message_is_no_loser(house: House) -> Non
     await house.question()
     old = await house.claimed()
     await house.journal.permit(old, "t1", 0, 40, planned())
-    new = await house.taken_over(old)
+    new = await house.taken_over(old.ready)
     assert await house.journal.finish(new, take=1, turn="t1", message_id=41)
     assert await house.journal.register(old, "t1", 0, 41)
     assert not await house.journal.register(old, "t1", 0, 43)
@@ -135,7 +91,7 @@ async def test_a_finish_that_lost_says_so(house: House) -> None:
     await house.question()
     old = await house.claimed()
     await house.journal.permit(old, "t1", 0, 40, planned())
-    new = await house.taken_over(old)
+    new = await house.taken_over(old.ready)
     assert await house.journal.finish(new, take=1, turn="t1", message_id=41)
     assert not await house.journal.finish(old, take=1, turn="t1", message_id=42)
     assert (await house.inbox.due(0)).overdue == [(CHAT, 42)], "it is on the list even if its worker dies right here"
@@ -159,7 +115,7 @@ async def test_the_next_worker_finds_the_words_and_the_mark(house: House) -> Non
     await house.journal.permit(old, "t1", 0, 40, planned(pieces=2))
     await house.journal.register(old, "t1", 0, 41)
     await house.journal.permit(old, "t1", 1, 41, planned(pieces=2))
-    opened = (await house.taken_over(old)).open_turn
+    opened = (await house.taken_over(old.ready)).open_turn
     assert opened is not None
     assert (opened.record, opened.pieces, opened.piece, opened.above) == (b"sealed\nrecord", 2, 1, 41)
     assert opened.message_ids == {0: 41}
@@ -172,7 +128,7 @@ async def test_a_refused_send_is_not_looked_for(house: House) -> None:
     old = await house.claimed()
     await house.journal.permit(old, "t1", 0, 40, planned())
     await house.journal.settle(old, "t1")
-    opened = (await house.taken_over(old)).open_turn
+    opened = (await house.taken_over(old.ready)).open_turn
     assert opened is not None
     assert opened.sent_ms is None
 
@@ -241,7 +197,7 @@ async def test_claims_are_counted_until_a_turn_is_finished(house: House) -> None
     await house.question()
     state = await house.claimed()
     for expected in (2, 3, 4):
-        state = await house.taken_over(state)
+        state = await house.taken_over(state.ready)
         assert (state.claims, state.tired) == (expected, False)
     await house.journal.finish(state, take=0)
     assert (await house.claimed()).claims == 1
@@ -252,9 +208,9 @@ async def test_deaths_while_a_tired_chat_rests_count_for_nothing(house: House) -
     await house.question()
     state = await house.claimed()
     for _ in range(3):
-        state = await house.taken_over(state)
+        state = await house.taken_over(state.ready)
     for _ in range(5):
-        state = await house.taken_over(state)
+        state = await house.taken_over(state.ready)
         assert (state.claims, state.tired) == (4, True)
     await house.journal.park(state, 1, rest=True)
     while not (await house.inbox.due(0)).woken:
@@ -296,5 +252,51 @@ async def test_a_corrected_turn_keeps_its_place(house: House) -> None:
     corrected = StoredTurn(found.number, found.question_ids, 6, found.answer_ids, b"new")
     assert await house.history.correct(state, 0, corrected)
     assert await house.history.read(CHAT, 0, 0, found.number, found.number) == [corrected]
-    await house.taken_over(state)
+    await house.taken_over(state.ready)
     assert not await house.history.correct(state, 0, corrected)
+
+
+async def test_a_change_happens_in_one_step_with_the_end_of_its_turn(house: House) -> None:
+    """What a command changes is there exactly when its sentence is, and not before."""
+    await house.question()
+    state = await house.claimed()
+    change = Change({"c:0": "1", "newest": "1"}, ["n:0"], ["0:0:3"], link=77)
+    await house.journal.permit(state, "t1", 0, 40, replace(planned(kind="notice"), change=change))
+    again = await house.taken_over(state.ready)
+    assert (again.conversation_of(0), await house.journal.past(CHAT)) == (0, [])
+    assert await house.journal.finish(again, take=1, turn="t1", message_id=41)
+    await house.question()
+    state = await house.claimed()
+    assert (state.conversation_of(0), state.newest) == (1, 1)
+    assert await house.journal.past(CHAT) == [(0, 0, 3)]
+    assert [await house.journal.linked(CHAT, number) for number in (41, 42)] == [77, 0]
+
+
+async def test_a_forget_takes_the_epoch_the_mail_and_the_open_turn(house: House) -> None:
+    """Invariant 3: who worked under the old epoch can write nothing more; a step repeated changes nothing."""
+    await house.question()
+    await house.question()
+    state = await house.claimed()
+    await house.journal.permit(state, "t1", 0, 40, planned())
+    plan = {"set": {"base": "1", "newest": "1"}, "del": ["n:0"]}
+    kept = Mail("update", 2, 1, b"sealed anew")
+    for _ in range(2):
+        assert await house.journal.erase(state, 2, [kept], plan)
+    with pytest.raises(StaleFenceError):
+        await house.journal.permit(state, "t1", 0, 40, None, again=True)
+    assert await house.put(CHAT, 3) == "epoch"
+    again = await house.taken_over(state.ready)
+    assert (again.epoch, again.base, again.open_turn, again.mail) == (1, 1, None, [kept])
+    assert again.forgetting == plan
+    assert (await house.inbox.depth()).updates == 1
+    await house.journal.erased(again, plan | {"done": True}, "*")
+    assert (await house.taken_over(state.ready)).forgetting["done"] is True
+
+
+async def test_a_forget_begins_anew_when_mail_came_in_between(house: House) -> None:
+    """What was stored under the old key meanwhile has to be sealed again first: nothing is lost."""
+    await house.question()
+    state = await house.claimed()
+    await house.question()
+    assert not await house.journal.erase(state, 1, [], {})
+    assert (await house.taken_over(state.ready)).epoch == 0
