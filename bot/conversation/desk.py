@@ -1,6 +1,7 @@
 """What a turn works with, and how answers are made."""
 
 import asyncio
+import hashlib
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,6 +33,11 @@ class Manner:
     model: str
     support_contact: str
     rich: bool
+
+    @property
+    def version(self) -> str:
+        """Tells prompts apart in exports."""
+        return hashlib.sha256(self.prompt.encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True, slots=True)

@@ -153,13 +153,13 @@ class Turns:
             preview.complete()
         self._metrics.first_token.observe(answer.first_seconds)
         await preview.close()
-        record = now(Record(batch.asked, answer.text, model=self._desk.manner.model))
+        record = self._answered(batch, answer.text)
         return Plan(record, "answer", first=context.first) if shown(record) else texts.EMPTY_ANSWER
 
     def _stopped(self, state: ChatState, batch: Batch, context: Context, text: str, call: CalledAwayError) -> Plan:
         """What was shown is kept, marked as stopped. Without any of it, what called covers the question, too, or a
         sentence does where other mail lies between."""
-        record = now(Record(batch.asked, text, model=self._desk.manner.model))
+        record = self._answered(batch, text)
         language = self._speaker.language(state, batch)
         change = Change({"stopped": str(call.source)}) if call.act.deed is Deed.STOP else None
         if call.act.deed is Deed.ERASE or (call.is_next and not shown(record)):
@@ -169,6 +169,10 @@ class Turns:
             return Plan(Record(batch.asked, words, plain=True), "notice", change, context.first)
         mark = self._desk.words.say(texts.STOPPED_MARK, language)
         return Plan(with_marks(record, state="stopped", tail=mark), "answer", change, context.first)
+
+    def _answered(self, batch: Batch, text: str) -> Record:
+        manner = self._desk.manner
+        return now(Record(batch.asked, text, model=manner.model, more={"version": manner.version}))
 
     # ---- what cannot be handled
     async def _after_failure(self, state: ChatState, mail: Mail) -> None:

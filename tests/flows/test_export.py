@@ -31,6 +31,8 @@ async def test_the_export_holds_all_conversations(world: World) -> None:
     assert messages[0]["text"] == "papa one <b>&"
     assert messages[1]["text"] == "Answer to: papa one <b>&"
     assert messages[3]["state"] == "stopped"
+    assert {message["model"] for message in messages if message["role"] == "assistant"} == {"offline"}
+    assert len({message["version"] for message in messages if message["role"] == "assistant"}) == 1
     assert b"papa one &lt;b&gt;&amp;" in found["chat.html"]
     assert (await document_of(customer)).text == texts.EXPORT_CAPTION
 
