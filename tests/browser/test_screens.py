@@ -101,8 +101,9 @@ async def test_the_keyboard_alone_is_enough(open_tab: Opener) -> None:
     await page.keyboard.press("Enter")
     await tab.sees(1)
     await expect(tab.mine).to_have_text(["written without a mouse\nin two lines"])
-    stops = [await _tab(page, back=True) for _ in range(4)]
-    assert stops == ["Attach", "reply", "Messages", "More"]
+    await expect(page.get_by_role("button", name="Commands of the bot")).to_be_visible()
+    stops = [await _tab(page, back=True) for _ in range(5)]
+    assert stops == ["Attach", "Commands of the bot", "reply", "Messages", "More"]
     await tab.box.focus()
     assert await _tab(page) == "Send"
     for name in ("Attach", "New customer"):
@@ -162,6 +163,7 @@ async def test_arrow_keys_go_from_message_to_message(open_tab: Opener, bare: Bar
     tab = await open_tab(bare)
     chat_id = await tab.chat_id
     await tab.says("mine")
+    await expect(tab.mine).to_have_text(["mine"])
     await bare.telegram("sendMessage", chat_id=chat_id, text="theirs")
     await tab.sees(1)
     await tab.page.locator("#log").focus()

@@ -35,7 +35,7 @@ _ROUND_SECONDS: Final = 600.0
 
 WORKER_POINTS: Final = (
     *(f"{when}:{name}" for when in ("before", "after") for name in ("begin", "register", "park", "settle", "sweep")),
-    *(f"{when}:{name}" for when in ("before", "after") for name in ("journal", "finish", "ZADD", "ask", "HGET")),
+    *(f"{when}:{name}" for when in ("before", "after") for name in ("journal", "finish", "ZADD", "ask", "HMGET")),
     *(f"{when}:{name}" for when in ("before", "after") for name in ("journal", "finish", "sendMessage")),
     *(f"{when}:sendMessage" for when in ("write", "write", "after")),
     *(f"{when}:{name}" for when in ("before", "after") for name in ("sendMessageDraft", "deleteMessage")),

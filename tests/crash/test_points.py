@@ -16,7 +16,7 @@ _AT_ONCE = 16
 POINTS: dict[str, tuple[str, ...]] = {
     "plain": (
         "before:enqueue:1", "after:enqueue:1", "after:enqueue:2", "before:getUpdates:2", "after:getUpdates:2",
-        "before:begin:1", "after:begin:1", "after:begin:2", "before:HGET:1", "after:HGET:1",
+        "before:begin:1", "after:begin:1", "after:begin:2", "before:HMGET:2", "after:HMGET:2",
         "before:ask:1", "after:ask:1", "before:sendMessageDraft:1", "write:sendMessageDraft:1",
         "after:sendMessageDraft:1",
         "before:journal:1", "after:journal:1", "before:sendMessage:1", "write:sendMessage:1", "after:sendMessage:1",
