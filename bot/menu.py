@@ -14,7 +14,7 @@ from bot import texts
 from bot.delivery.telegram import TelegramClient
 from bot.errors import TelegramError, TelegramRetryAfterError
 from bot.logs import get_logger
-from bot.texts import LANGUAGES, Words
+from bot.texts import LANGUAGES, LOCALES, Words
 from storage.errors import StorageError
 from storage.scripts import Store
 
@@ -26,13 +26,12 @@ _log = get_logger(__name__)
 
 async def keep_menus(telegram: TelegramClient, store: Store, key: str) -> None:
     """Gives Telegram the menus unless it has them; tries until it has. ``key``: where the store notes which it has."""
-    menus = _menus()
-    mark = hashlib.sha256(orjson.dumps(menus)).hexdigest().encode()
+    mark = await asyncio.to_thread(_mark)
     pause = _FIRST_PAUSE_SECONDS
     while True:
         try:
             if await store.call("GET", key) != mark:
-                for menu in menus:
+                for menu in await asyncio.to_thread(_menus):
                     await telegram.call("setMyCommands", menu)
                 await store.call("SET", key, mark)
                 _log.info("menus.set", languages=len(LANGUAGES))
@@ -44,6 +43,14 @@ async def keep_menus(telegram: TelegramClient, store: Store, key: str) -> None:
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
         else:
             return
+
+
+def _mark() -> bytes:
+    """Of all that menus are made from: comparing it loads no catalogue."""
+    made = hashlib.sha256(orjson.dumps([texts.COMMANDS, _IN_GROUPS]))
+    for path in sorted(LOCALES.rglob("*.po")):
+        made.update(path.read_bytes())
+    return made.hexdigest().encode()
 
 
 def _menus() -> list[dict[str, Any]]:
