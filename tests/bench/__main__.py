@@ -23,13 +23,15 @@ from tests.bench.process import BenchError, processors
 from tests.bench.report import show
 from tests.bench.rounds import PARTS, Scale, alternate
 from tests.bench.scaling import Sizes, chats, history, prefix
+from tests.bench.stops import stops
 from tests.bench.window import Spare
 
-_ALL: Final = (*PARTS, "history", "chats", "prefix")
+_ALL: Final = (*PARTS, "stop", "history", "chats", "prefix")
 _SPARE_SECONDS: Final = 45.0
 _LONGEST_SECONDS: Final = 465.0
 _QUICK_SECONDS: Final = 110.0
 _WARM_PER_SECOND: Final = 200
+_PRESSES: Final = 42
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,6 +101,7 @@ async def _measure(options: argparse.Namespace, console: Console) -> dict[str, A
     rounds: list[dict[str, Any]] = []
     parts: dict[str, Callable[[], Awaitable[Any]]] = {
         "rounds": lambda: alternate(wanted, scale, spare, tell, into=rounds),
+        "stop": lambda: stops(6 if options.quick else _PRESSES, spare, tell),
         "prefix": lambda: prefix(turns, tell),
         "history": lambda: history(sizes, spare, tell),
         "chats": lambda: chats(sizes, spare, tell),

@@ -38,7 +38,7 @@ class Gate:
 def gates_of(result: dict[str, Any]) -> list[Gate]:
     """All gates that the figures allow to judge."""
     rounds: Rounds = result.get("rounds", [])
-    found = [*_throughput(rounds), *_latency(rounds), *_memory(rounds)]
+    found = [*_throughput(rounds), *_latency(rounds), *_first_text(rounds), *_memory(rounds)]
     for label, name, most in (("history", "full", 1.20), ("chats", "", 1.10)):
         pair = result.get(label, {}).get(name) if name else result.get(label)
         if pair:
@@ -46,12 +46,16 @@ def gates_of(result: dict[str, Any]) -> list[Gate]:
             note = f"{pair['few_cpu_ms']} and {pair['many_cpu_ms']} ms CPU; {low:.2f} to {high:.2f}{_marks([pair])}"
             found.append(Gate(_SCALING[label], pair["ratio"], most, at_least=False, note=note))
     found += _start(rounds)
+    found += _stops(result.get("stop", {}))
     if "prefix" in result:
         shares = result["prefix"]
         note = f"{shares['requests']} requests, {shares['tokens']:,} tokens"
         found.append(Gate("prompt tokens in an unchanged prefix", shares["share"], 0.90, at_least=True, note=note))
     return found
 
+
+MOST_STOP_MS: Final = 200.0
+"""From the press to the chat API seeing its caller leave, ingress and worker in two processes."""
 
 _SCALING: Final = {
     "history": "cost of a turn, old chat / young chat (window full in both)",
@@ -99,21 +103,42 @@ def _throughput(rounds: Rounds) -> Iterator[Gate]:
 def _latency(rounds: Rounds) -> Iterator[Gate]:
     if not rounds or "half_load" not in rounds[0]["service"]:
         return
-    for name, label, percent in (
-        ("added latency p50, paced answers", "paced", "p50"),
-        ("added latency p50, half load", "half_load", "p50"),
-        ("added latency p99, half load", "half_load", "p99"),
-    ):
+    yield _no_slower(rounds, "added latency p50, paced answers", "paced", "added_ms", "p50")
+    yield _no_slower(rounds, "added latency p50, half load", "half_load", "added_ms", "p50")
+    yield _no_slower(rounds, "added latency p99, half load", "half_load", "added_ms", "p99")
 
-        def figure(system: dict[str, Any], label: str = label, percent: str = percent) -> float:
-            return float(system[label]["added_ms"][percent])
 
-        note = (
-            _both(rounds, figure, "ms")
-            + _spread(rounds, figure)
-            + _marks([pair[side][label] for pair in rounds for side in pair])
-        )
-        yield Gate(name, ratio(rounds, figure), 2.0, at_least=False, note=note)
+def _first_text(rounds: Rounds) -> Iterator[Gate]:
+    """The relay drafts the first chunk at once, so there is nothing to win but by doing less for it."""
+    if not rounds or "streaming" not in rounds[0]["service"]:
+        return
+    for percent in ("p50", "p95"):
+        yield _no_slower(rounds, f"first text {percent}, streamed answers", "streaming", "first_text_ms", percent)
+
+
+def _no_slower(rounds: Rounds, name: str, label: str, what: str, percent: str) -> Gate:
+    """At most twice the relay's time."""
+
+    def figure(system: dict[str, Any]) -> float:
+        return float(system[label][what][percent])
+
+    note = (
+        _both(rounds, figure, "ms")
+        + _spread(rounds, figure)
+        + _marks([pair[side][label] for pair in rounds for side in pair])
+    )
+    return Gate(name, ratio(rounds, figure), 2.0, at_least=False, note=note)
+
+
+def _stops(window: dict[str, Any]) -> Iterator[Gate]:
+    for way, name in (("button", "Telegram's button"), ("command", "/stop")):
+        if way not in window:
+            continue
+        stopped = window[way]
+        times = stopped["ms"]
+        note = f"{stopped['presses']} presses; p50 {times['p50']:.1f}, max {times['max']:.1f} ms{_marks([window])}"
+        yield Gate(f"ms to a cancelled request p95, {name}", times["p95"], MOST_STOP_MS, at_least=False, note=note)
+        yield Gate(f"answers that went on, {name}", stopped["ignored"], 0, at_least=False, note="counted as 20 s each")
 
 
 def _memory(rounds: Rounds) -> Iterator[Gate]:

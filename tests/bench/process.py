@@ -107,6 +107,27 @@ class Child:
         self._process.wait(timeout=5)
 
 
+class Children:
+    """A service of several processes and its store, measured as one."""
+
+    def __init__(self, service: Sequence[Child], store: Child) -> None:
+        self._service = service
+        self._store = store
+
+    def check(self) -> None:
+        """Raises BenchError, see ``Child.check``."""
+        for child in (*self._service, self._store):
+            child.check()
+
+    def said(self) -> str:
+        """The end of everyone's output."""
+        return "\n".join(child.said() for child in (*self._service, self._store))
+
+    def cpu_by_part(self) -> dict[str, float]:
+        """Seconds so far, see ``Child.cpu_by_part``."""
+        return {"process": sum(child.cpu_seconds() for child in self._service), "store": self._store.cpu_seconds()}
+
+
 def _parent(entry: Path) -> int:
     try:
         return int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])

@@ -17,6 +17,8 @@ def show(console: Console, result: dict[str, Any], gates: list[Gate]) -> None:
         console.print(_beside(result["rounds"]))
     if any(name in result for name in ("history", "chats", "prefix")):
         console.print(_scaling(result))
+    if "stop" in result:
+        console.print(_stops(result["stop"]))
     console.print(_verdicts(gates))
     if result["skipped"]:
         console.print(f"No time was left for: {', '.join(result['skipped'])}.")
@@ -54,6 +56,12 @@ def _rows(measured: dict[str, Any]) -> list[tuple[str, str, Figure]]:
             rows += [(f"{name}: added {p}", "ms", _at(label, "added_ms", p)) for p in ("p50", "p95", "p99")]
             rows.append((f"{name}: answers", "/s", _at(label, "answers_per_second")))
             rows.append((f"{name}: CPU an answer", "ms", _at(label, "cpu_ms_per_answer")))
+    if "streaming" in measured:
+        rows += [
+            (f"streamed: first text {p}", "ms", _at("streaming", "first_text_ms", p)) for p in ("p50", "p95", "max")
+        ]
+        rows.append(("streamed: drafts an answer", "", _at("streaming", "calls_per_answer", "sendMessageDraft")))
+        rows.append(("streamed: CPU share", "", _at("streaming", "cpu_share")))
     for label, name in (("memory", "memory after the warm-up"), ("memory_after", "memory at the end")):
         if label in measured:
             rows.append((name, "MiB", _at(label, "process")))
@@ -103,6 +111,15 @@ def _scaling(result: dict[str, Any]) -> Table:
         table.add_row("chats", *_costs(pair), more)
     if shares := result.get("prefix"):
         table.add_row("prefix", "", "", "", f"{shares['share']:.1%} of {shares['tokens']:,} prompt tokens unchanged")
+    return table
+
+
+def _stops(window: dict[str, Any]) -> Table:
+    table = Table("stop, in ms", "presses", "p50", "p95", "max", "answer stands p50", title="Across two processes")
+    for way, name in (("button", "Telegram's button"), ("command", "/stop")):
+        if stopped := window.get(way):
+            times = [f"{stopped['ms'][figure]:.1f}" for figure in ("p50", "p95", "max")]
+            table.add_row(name, str(stopped["presses"]), *times, f"{stopped['said_ms']['p50']:.1f}")
     return table
 
 

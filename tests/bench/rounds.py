@@ -1,20 +1,23 @@
-"""Relay and service in turn, the same load on each: throughput, latency, memory, start, idle."""
+"""Relay and service in turn, the same load on each: throughput, latency, first text, memory, start, idle."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from itertools import cycle
+from itertools import cycle, repeat
 from typing import Any, Final
 
-from tests.bench.stage import CHUNKED, PACED, WHOLE, Load
+from tests.bench.stage import CHUNKED, PACED, SPOKEN, WHOLE, Load, at_random
 from tests.bench.systems import Name, Running, folder, running
 from tests.bench.window import Meter, Spare, measured
 
 IN_FLIGHT: Final = 32
 CHATS: Final = 500
 LATENCY_CHATS: Final = 8
-PARTS: Final = ("throughput", "latency", "memory", "start", "idle")
+SPOKEN_PER_SECOND: Final = 6.0
+"""Answers of two seconds: twelve of them at a time, and thirty in a window, so that its p95 is not its worst one."""
+
+PARTS: Final = ("throughput", "latency", "streaming", "memory", "start", "idle")
 _LEAST_RATE: Final = 5.0
 _WARM_SECONDS: Final = 12.0
 
@@ -52,7 +55,7 @@ async def _figures(
 ) -> dict[str, Any]:
     found: dict[str, Any] = {"start": system.start}
     chats = cycle(system.stage.new_chats(CHATS))
-    if wanted & {"throughput", "latency", "memory"}:
+    if wanted & {"throughput", "latency", "streaming", "memory"}:
         warm = Load(system.stage)
         end = time.monotonic() + _WARM_SECONDS
         full = scale.warm_answers
@@ -69,6 +72,11 @@ async def _figures(
     if "latency" in wanted:
         found["half_rate"] = rate or max(_LEAST_RATE, found["one_chunk"]["answers_per_second"] / 2)
         found |= await _latency(system, chats, scale, spare, rate=found["half_rate"], number=number)
+    if "streaming" in wanted:
+        system.stage.chat_api.behaviour = SPOKEN
+        found["streaming"] = await measured(
+            system, spare, _open(chats, lambda: repeat(1 / SPOKEN_PER_SECOND), scale.seconds)
+        )
     if "idle" in wanted:
         found["idle"] = await _idle(system, scale.idle_seconds)
     return found
@@ -78,7 +86,7 @@ async def _latency(
     system: Running, chats: Iterator[int], scale: Scale, spare: Spare, *, rate: float, number: int
 ) -> dict[str, Any]:
     system.stage.chat_api.behaviour = WHOLE
-    half = await measured(system, spare, lambda load: load.open(chats, rate, scale.seconds + 1, seed=number))
+    half = await measured(system, spare, _open(chats, lambda: at_random(rate, number), scale.seconds + 1))
     half["half_rate"] = rate
     system.stage.chat_api.behaviour = PACED
     few = cycle(system.stage.new_chats(LATENCY_CHATS))
@@ -92,6 +100,15 @@ def _closed(
     async def run(load: Load) -> None:
         end = time.monotonic() + seconds
         await load.closed(chats, in_flight, until=lambda: time.monotonic() >= end, think_seconds=think_seconds)
+
+    return run
+
+
+def _open(
+    chats: Iterator[int], gaps: Callable[[], Iterator[float]], seconds: float
+) -> Callable[[Load], Awaitable[None]]:
+    async def run(load: Load) -> None:
+        await load.open(chats, gaps(), seconds)
 
     return run
 

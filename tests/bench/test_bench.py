@@ -11,9 +11,11 @@ import pytest
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the bench reads CPU times from /proc")
 def test_bench_measures_relay_and_service_and_judges_them(project_root: Path, tmp_path: Path) -> None:
-    """One short round answers every question on both sides, and its exit code says what its gates say."""
+    """One short round answers every question on both sides, each stop ends its request, and the exit code says what
+    the gates say."""
     figures = tmp_path / "figures.json"
-    command = [sys.executable, "-m", "tests.bench", "--quick", "--only", "throughput", "--seconds", "0.5"]
+    parts = [word for part in ("throughput", "streaming", "stop") for word in ("--only", part)]
+    command = [sys.executable, "-m", "tests.bench", "--quick", *parts, "--seconds", "0.5"]
     ended = subprocess.run(
         [*command, "--json", str(figures)], cwd=project_root, capture_output=True, text=True, timeout=120, check=False
     )
@@ -22,5 +24,9 @@ def test_bench_measures_relay_and_service_and_judges_them(project_root: Path, tm
     assert len(set(result["processors"])) == min(2, len(os.sched_getaffinity(0)))
     for system in result["rounds"][0].values():
         assert system["one_chunk"]["answers"] > 0
-        assert system["one_chunk"]["lost"] == system["twenty_chunks"]["lost"] == 0
+        assert system["one_chunk"]["lost"] == system["twenty_chunks"]["lost"] == system["streaming"]["lost"] == 0
+        assert system["streaming"]["first_text_ms"]["max"] > 0
+    for way in ("button", "command"):
+        assert result["stop"][way]["presses"] >= 6
+        assert result["stop"][way]["ignored"] == 0
     assert ended.returncode == (0 if all(gate["passed"] for gate in result["gates"]) else 1)

@@ -8,12 +8,11 @@ spare, measured again.
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from statistics import fmean
 from typing import Any, Final
 
 from tests.bench.process import busy_seconds, processors
-from tests.bench.stage import Load, percentile
-from tests.bench.systems import Running
+from tests.bench.stage import Load
+from tests.bench.systems import Running, Split
 
 DISTURBED: Final = 0.10
 """Share of the system's processor that others may take."""
@@ -43,7 +42,7 @@ class Window:
 class Meter:
     """Reads all clocks at once, and again at the end."""
 
-    def __init__(self, system: Running) -> None:
+    def __init__(self, system: Running | Split) -> None:
         self._system = system
         self._at = time.monotonic()
         self._own = time.process_time()
@@ -77,7 +76,7 @@ class Meter:
         }
 
 
-async def measured(system: Running, spare: Spare, run: Callable[[Load], Awaitable[None]]) -> dict[str, Any]:
+async def measured(system: Running | Split, spare: Spare, run: Callable[[Load], Awaitable[None]]) -> dict[str, Any]:
     """Figures of one load, repeated once where others disturbed it; the quieter one counts."""
     system.child.check()
     first = await _once(system, run)
@@ -89,14 +88,10 @@ async def measured(system: Running, spare: Spare, run: Callable[[Load], Awaitabl
     return {**best.figures, "repeated": True}
 
 
-async def _once(system: Running, run: Callable[[Load], Awaitable[None]]) -> Window:
+async def _once(system: Running | Split, run: Callable[[Load], Awaitable[None]]) -> Window:
     load = Load(system.stage)
     meter = Meter(system)
     await run(load)
-    figures = meter.figures(load.answers)
-    added = load.added_ms()
-    figures["lost"] = load.lost
-    figures["messages_told"] = round(fmean(question.api_messages for question in load.questions), 1)
-    figures["added_ms"] = {f"p{percent}": round(percentile(added, percent), 2) for percent in (50, 95, 99)}
+    figures = meter.figures(load.answers) | load.figures()
     figures["disturbed"] = figures["others_share"] > DISTURBED
     return Window(figures)
