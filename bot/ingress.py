@@ -284,14 +284,25 @@ def _cleaned(value: Any) -> Any:
 
 
 def _drop_quotes(update: dict[str, Any]) -> None:
-    """What an operator replies to are a customer's words: they must not be kept under the operator's key."""
-    message = update.get("message")
-    reply = message.get("reply_to_message") if isinstance(message, dict) else None
-    if isinstance(message, dict) and isinstance(reply, dict):
-        kept = ("message_id", "date", "chat", "from")
-        message["reply_to_message"] = {name: reply[name] for name in kept if name in reply}
+    """What an operator replies to, edits, pins or presses a button under are a customer's words, which Telegram tells
+    again: they must not be kept under the operator's key."""
+    press = update.get("callback_query")
+    if isinstance(press, dict) and isinstance(press.get("message"), dict):
+        press["message"] = _bare(press["message"])
+    for message in (update.get("message"), update.get("edited_message")):
+        if not isinstance(message, dict):
+            continue
         for name in ("quote", "external_reply"):
             message.pop(name, None)
+        for name in ("reply_to_message", "pinned_message"):
+            if isinstance(message.get(name), dict):
+                message[name] = _bare(message[name])
+
+
+def _bare(message: dict[str, Any]) -> dict[str, Any]:
+    """A message without what it says."""
+    kept = ("message_id", "message_thread_id", "is_topic_message", "date", "chat", "from")
+    return {name: message[name] for name in kept if name in message}
 
 
 def _chat_in(content: Any) -> int | None:

@@ -301,13 +301,15 @@ class Journal:
     async def erased(self, state: ChatState, plan: dict[str, Any], gone: str) -> None:
         """Notes that what a forget named is gone; ``gone``: entries of ended conversations, or ``*``."""
         keys = self._of(state)
-        if not await self._store.insist("erased", [keys.chat, keys.past], [state.fence, orjson.dumps(plan), gone]):
+        names = [keys.chat, keys.past, keys.dead, keys.tomb]
+        if not await self._store.insist("erased", names, [state.fence, orjson.dumps(plan), gone]):
             raise StaleFenceError
 
     async def remove(self, state: ChatState, turns: Sequence[tuple[int, int]]) -> None:
-        """Removes the turns of conversations (topic, number), and what was set aside or lost in the chat."""
+        """Removes the turns of conversations (topic, number), whose numbers are never used again."""
         keys = self._of(state)
-        await self._store.call("UNLINK", keys.dead, keys.tomb, *(keys.turns(*of) for of in turns))
+        if turns:
+            await self._store.call("UNLINK", *(keys.turns(*of) for of in turns))
 
     async def past(self, chat_id: int) -> list[tuple[int, int, int]]:
         """The ended conversations of a chat: topic, number, how many turns."""

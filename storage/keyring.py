@@ -14,7 +14,7 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -52,7 +52,7 @@ _FREE = """
 UPDATE data_key
 SET id = randomblob(16), owner = zeroblob(16), name = randomblob(16), wrapped = zeroblob(length(wrapped))
 """
-_FREE_OWNER = f"{_FREE} WHERE owner = ? AND name != ?"
+_FREE_OWNER = f"{_FREE} WHERE owner = ?"
 _FREE_NAME = f"{_FREE} WHERE name = ?"
 _REUSE = """
 UPDATE data_key SET id = ?, owner = ?, name = ?, wrapped = ?
@@ -82,9 +82,12 @@ class Keyring(Protocol):
     async def found(self, owner: str, name: str) -> DataKey | None:
         """The key of that name; None when there is none (any more)."""
 
-    async def destroy(self, owner: str, *names: str, but: str = "") -> int:
-        """Erase keys of an owner, all ``but`` one where none is named; how many there were. When it returns, no copy is
-        in the keyring."""
+    async def marks(self, owner: str, *names: str, but: str = "") -> list[bytes]:
+        """What stands for these names of an owner, or without any for all keys it has now, ``but`` one."""
+
+    async def destroy(self, owner: str, *names: str, marks: Sequence[bytes] = ()) -> int:
+        """Erase keys of an owner, all where neither names nor marks are given; how many there were. When it returns, no
+        copy is in the keyring."""
 
     async def aclose(self) -> None: ...
 
@@ -131,8 +134,16 @@ class SqliteKeyring:
         rows = self._read("SELECT id, name, wrapped FROM data_key WHERE id = ?", key_id)
         return self._kept(rows[0]) if rows else None
 
-    async def destroy(self, owner: str, *names: str, but: str = "") -> int:
-        count = await self._written(partial(self._erase, owner, names, but))
+    async def marks(self, owner: str, *names: str, but: str = "") -> list[bytes]:
+        if names:
+            return [self._master.mark(owner, name) for name in names]
+        kept = self._master.mark(owner, but)
+        found = self._read("SELECT name FROM data_key WHERE owner = ?", self._master.mark(owner))
+        return [mark for (mark,) in found if mark != kept]
+
+    async def destroy(self, owner: str, *names: str, marks: Sequence[bytes] = ()) -> int:
+        found = list(marks) or [self._master.mark(owner, name) for name in names]
+        count = await self._written(partial(self._erase, owner, found))
         erased = time.monotonic()
         self._cache.clear()
         # Others may still trust what they have read. A tenth more, for clocks that do not run alike.
@@ -237,12 +248,10 @@ class SqliteKeyring:
                 self._writer.execute("INSERT INTO data_key (id, owner, name, wrapped) VALUES (?, ?, ?, ?)", slot)
         return opened_key(self._master, row[0], mark, row[1])
 
-    def _erase(self, owner: str, names: tuple[str, ...], but: str) -> int:
-        whole = [(self._master.mark(owner), self._master.mark(owner, but))]
-        marks: list[tuple[bytes, ...]] = [(self._master.mark(owner, name),) for name in names]
+    def _erase(self, owner: str, marks: list[bytes]) -> int:
         with _transaction(self._writer):
-            statement = _FREE_NAME if names else _FREE_OWNER
-            count = sum(self._writer.execute(statement, given).rowcount for given in marks or whole)
+            statement, given = (_FREE_NAME, marks) if marks else (_FREE_OWNER, [self._master.mark(owner)])
+            count = sum(self._writer.execute(statement, (mark,)).rowcount for mark in given)
             self._writer.execute("UPDATE identity SET destroyed = destroyed + ?", (count,))
         self._empty_log()
         return count

@@ -10,6 +10,7 @@ import contextlib
 import json
 import secrets
 import time
+from collections.abc import Sequence
 from typing import Any, Self
 
 from redis.asyncio import Redis
@@ -42,17 +43,15 @@ return {found, redis.call('GET', KEYS[4]) or '0'}
 """
 
 _ERASE = """
-local names = #ARGV == 2 and redis.call('SMEMBERS', KEYS[1]) or {unpack(ARGV, 3)}
+local names = #ARGV == 1 and redis.call('SMEMBERS', KEYS[1]) or {unpack(ARGV, 2)}
 local count = 0
 for _, name in ipairs(names) do
-    if name ~= ARGV[2] or #ARGV > 2 then
-        local found = redis.call('GETDEL', ARGV[1] .. ':name:' .. name)
-        if found then
-            redis.call('DEL', ARGV[1] .. ':id:' .. string.sub(found, 1, 32))
-            count = count + 1
-        end
-        redis.call('SREM', KEYS[1], name)
+    local found = redis.call('GETDEL', ARGV[1] .. ':name:' .. name)
+    if found then
+        redis.call('DEL', ARGV[1] .. ':id:' .. string.sub(found, 1, 32))
+        count = count + 1
     end
+    redis.call('SREM', KEYS[1], name)
 end
 redis.call('INCR', KEYS[2])
 return count
@@ -133,9 +132,17 @@ class RedisKeyring:
         self._cache.put(key, mark)
         return key
 
-    async def destroy(self, owner: str, *names: str, but: str = "") -> int:
-        kept, *marks = [self._master.mark(owner, name).hex() for name in (but, *names)]
-        count = int(await self._done(self._erase([self._owner(owner), _DESTROYED], [_PREFIX, kept, *marks])))
+    async def marks(self, owner: str, *names: str, but: str = "") -> list[bytes]:
+        if names:
+            return [self._master.mark(owner, name) for name in names]
+        kept = self._master.mark(owner, but)
+        found = await self._done(self.client.smembers(self._owner(owner)))
+        return [mark for mark in (bytes.fromhex(name.decode()) for name in found) if mark != kept]
+
+    async def destroy(self, owner: str, *names: str, marks: Sequence[bytes] = ()) -> int:
+        found = marks or [self._master.mark(owner, name) for name in names]
+        given = [_PREFIX, *(mark.hex() for mark in found)]
+        count = int(await self._done(self._erase([self._owner(owner), _DESTROYED], given)))
         erased = time.monotonic()
         self._cache.clear()
         await self._rewritten()

@@ -96,10 +96,14 @@ class Vault:
         """The key that sealed a value, unless it is destroyed."""
         return await self.keyring.by_id(sealed[1:_ID_END])
 
-    async def destroy(self, chat_id: int, *names: str, but: str = "") -> int:
-        """Destroy keys of a chat, all ``but`` one where none is named; how many. What they sealed cannot be read any
-        more, wherever it lies."""
-        return await self.keyring.destroy(f"{self._owner}{chat_id}", *names, but=but)
+    async def marks(self, chat_id: int, *names: str, but: str = "") -> list[bytes]:
+        """What stands for these keys of a chat, or without names for all that it has now, ``but`` one."""
+        return await self.keyring.marks(f"{self._owner}{chat_id}", *names, but=but)
+
+    async def destroy(self, chat_id: int, *names: str, marks: Sequence[bytes] = ()) -> int:
+        """Destroy keys of a chat, all where neither names nor marks are given; how many. What they sealed cannot be
+        read any more, wherever it lies."""
+        return await self.keyring.destroy(f"{self._owner}{chat_id}", *names, marks=marks)
 
     async def aclose(self) -> None:
         await self.keyring.aclose()

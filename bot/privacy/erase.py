@@ -60,7 +60,9 @@ class Eraser:
         if plan.get("done"):
             return
         chat_id = state.ready.chat_id
-        await self._vault.destroy(chat_id, *plan["keys"], but=plan["but"])
+        # By name, and not whatever there is now: who sleeps here meets the keys of what was written since.
+        if plan["keys"]:
+            await self._vault.destroy(chat_id, marks=[bytes.fromhex(mark) for mark in plan["keys"]])
         await self._journal.remove(state, [(topic, number) for topic, number in plan["turns"]])
         self._window.forget(chat_id)
         await self._journal.erased(state, {**plan, "done": True}, plan["gone"])
@@ -76,11 +78,13 @@ class Eraser:
             drop += [*(f"c:{topic}" for topic in sorted(topics)), "chosen", "language", "handed", "edits", "stopped"]
         else:
             put = {f"c:{act.topic}": fresh, "newest": fresh}
-        keys = [mail_key(state.epoch), *(talk_key(topic, number) for topic, number, _ in found)]
+        # All there are, where everything goes: also those of topics in which nothing was answered yet. Whatever is
+        # sealed from here on under a key that is not among them is refused, by the fence or by the epoch.
+        talks = [] if act.argument == ALL else [talk_key(topic, number) for topic, number, _ in found]
+        names = [mail_key(state.epoch), *talks] if talks else []
+        keys = await self._vault.marks(state.ready.chat_id, *names, but=mail_key(state.epoch + 1))
         return {
-            # All of them, where everything goes: also those of topics in which nothing was answered yet.
-            "keys": [] if act.argument == ALL else keys,
-            "but": mail_key(state.epoch + 1),
+            "keys": [mark.hex() for mark in keys],
             "turns": [(topic, number) for topic, number, _ in found],
             "count": sum(turns for _, _, turns in found),
             "gone": "*" if act.argument == ALL else "",

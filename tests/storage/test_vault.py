@@ -3,7 +3,7 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -45,7 +45,10 @@ class NoKeyring:
     async def found(self, owner: str, name: str) -> DataKey | None:
         return None
 
-    async def destroy(self, owner: str, *names: str, but: str = "") -> int:
+    async def marks(self, owner: str, *names: str, but: str = "") -> list[bytes]:
+        return []
+
+    async def destroy(self, owner: str, *names: str, marks: Sequence[bytes] = ()) -> int:
         return 0
 
     async def aclose(self) -> None:
