@@ -1,6 +1,7 @@
 """Says what a turn comes to: journaled with its first message, sent through the chat's lane, finished in one step."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,7 +35,8 @@ class Plan:
     """What is going to be said, and how the turn is to be kept.
 
     ``kind``: answer (kept as history), notice, relay (another customer's words) or export; ``first``: the oldest turn
-    of the window from now on; ``key``: of the customer whose words it holds, where that is not the chat's own.
+    of the window from now on; ``key``: of the customer whose words it holds, where that is not the chat's own;
+    ``pieces``: its messages, where they are made already.
     """
 
     record: Record
@@ -42,6 +44,7 @@ class Plan:
     change: Change | None = None
     first: int | None = None
     key: DataKey | None = None
+    pieces: Sequence[Piece | Copy] = ()
 
 
 class Speaker:
@@ -54,7 +57,7 @@ class Speaker:
     async def say(self, state: ChatState, batch: Batch, plan: Plan, watch: Watch | None = None) -> Fate:
         """Sends a plan. With a ``watch`` a confirmed deletion ends it half way: CalledAwayError."""
         topic, record = batch.topic, plan.record
-        pieces = self._desk.parcels.of(state, record) or self._pieces(record)
+        pieces = plan.pieces or self._desk.parcels.of(state, record) or self.pieces(record)
         seq = state.last.get(topic, 0) + 1
         sealed, header = await self._desk.window.sealed(state, topic, seq, record, plan.key)
         planned = Planned(sealed, header, batch.take, len(pieces), plan.kind, topic, seq, batch.marker, plan.change)
@@ -105,7 +108,7 @@ class Speaker:
         say = Say(
             turn=opened.turn,
             planned=None,
-            pieces=(parcels or self._pieces(record))[: opened.pieces],
+            pieces=(parcels or self.pieces(record))[: opened.pieces],
             take=opened.take,
             topic=opened.topic,
             marker=opened.marker,
@@ -125,7 +128,8 @@ class Speaker:
         """Of our own sentences: by /language, else as the customer's Telegram says now, or said last."""
         return state.chosen or batch.language or state.language
 
-    def _pieces(self, record: Record) -> list[Piece | Copy]:
+    def pieces(self, record: Record) -> list[Piece | Copy]:
+        """The messages that show a record; none where nothing of it is visible."""
         return shown(record, rich=self._desk.manner.rich)
 
     def preview(self, state: ChatState, topic: int, *, upload: bool = False) -> Preview:

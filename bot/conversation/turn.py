@@ -18,7 +18,7 @@ from bot.conversation.deeds import Outcome
 from bot.conversation.desk import Desk
 from bot.conversation.intents import Deed
 from bot.conversation.record import Record
-from bot.conversation.shown import shown, with_marks
+from bot.conversation.shown import with_marks
 from bot.conversation.speaker import Plan, Speaker, now
 from bot.delivery.lane import LaterError
 from bot.errors import ChatApiError
@@ -154,7 +154,8 @@ class Turns:
         self._metrics.first_token.observe(answer.first_seconds)
         await preview.close()
         record = self._answered(batch, answer.text)
-        return Plan(record, "answer", first=context.first) if shown(record) else texts.EMPTY_ANSWER
+        pieces = self._speaker.pieces(record)
+        return Plan(record, "answer", first=context.first, pieces=pieces) if pieces else texts.EMPTY_ANSWER
 
     def _stopped(self, state: ChatState, batch: Batch, context: Context, text: str, call: CalledAwayError) -> Plan:
         """What was shown is kept, marked as stopped. Without any of it, what called covers the question, too, or a
@@ -162,9 +163,10 @@ class Turns:
         record = self._answered(batch, text)
         language = self._speaker.language(state, batch)
         change = Change({"stopped": str(call.source)}) if call.act.deed is Deed.STOP else None
-        if call.act.deed is Deed.ERASE or (call.is_next and not shown(record)):
+        pieces = self._speaker.pieces(record)
+        if call.act.deed is Deed.ERASE or (call.is_next and not pieces):
             raise call
-        if not shown(record):
+        if not pieces:
             words = self._desk.words.say(texts.STOPPED, language)
             return Plan(Record(batch.asked, words, plain=True), "notice", change, context.first)
         mark = self._desk.words.say(texts.STOPPED_MARK, language)
