@@ -124,6 +124,10 @@ HANDED_BACK: Final = N_("You are talking to the AI assistant again.")
 NOT_HANDED: Final = N_("You are talking to the AI assistant already. /human brings a person.")
 FROM_TEAM: Final = N_("Support team:")
 
+OPERATOR: Final = N_(
+    "You are an operator of this bot: when a customer asks for a person you get their messages here. Reply to one of them "
+    "to answer, reply /handback to give the chat back to the assistant."
+)
 RELAY_OPENING: Final = N_(
     "{name} asks for a person. Reply to this message to answer; reply /handback to give the chat back."
 )

@@ -101,7 +101,9 @@ class Turns:
         elif batch.questions:
             await self._hear(state, batch, watch)
         elif batch.notice is not None:
-            await self._speaker.tell(state, batch, Outcome(batch.notice.text))
+            also = texts.OPERATOR if self._desk.hand_off.is_operator(state.ready.chat_id) else ""
+            welcomes = batch.notice.text in {texts.WELCOME, texts.HELP}
+            await self._speaker.tell(state, batch, Outcome(batch.notice.text, also if welcomes else ""))
         else:
             since = batch.blocked_ms or None
             await self._journal.finish(state, take=batch.take, marker=batch.marker, fate=batch.fate, blocked_ms=since)

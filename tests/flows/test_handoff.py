@@ -154,6 +154,14 @@ async def test_human_calls_a_running_answer_away(staffed: World) -> None:
     await until(lambda: staffed.asked("echo slow")[0].aborted, "the request ends")
 
 
+async def test_an_operator_is_told_how_to_answer(staffed: World) -> None:
+    """With the welcome and the help, which a customer reads without it."""
+    operator = staffed.customer(SECOND)
+    operator.writes("/help")
+    await until(lambda: f"{texts.HELP}\n\n{texts.OPERATOR}" in operator.texts, "the help")
+    assert await staffed.customer().asks("/help") == texts.HELP
+
+
 async def test_an_operator_is_a_customer_otherwise(staffed: World) -> None:
     """What is no reply to a customer is answered by the model, in the operator's own history."""
     operator = staffed.customer(SECOND)
