@@ -20,6 +20,7 @@ from bot.check_store import look_at_store
 from bot.delivery.telegram import TelegramClient
 from bot.errors import (
     SettingsError,
+    TelegramBlockedError,
     TelegramError,
     TelegramRefusedError,
     TelegramUnauthorizedError,
@@ -117,11 +118,33 @@ async def _telegram(settings: Settings) -> list[Finding]:
     try:
         async with asyncio.timeout(LIMIT_SECONDS), client:
             me, webhook = await asyncio.gather(client.call("getMe", {}), client.call("getWebhookInfo", {}))
+            strangers = [person for person in settings.operator_ids if not await _is_known(client, person)]
     except TelegramError as error:
         return [_telegram_fault(error)]
     if not isinstance(me, dict) or not isinstance(webhook, dict):
         return [fault("TELEGRAM_API_URL does not speak as a Bot API server.", "Correct or remove TELEGRAM_API_URL.")]
-    return [*_about_bot(me), *_about_webhook(settings, webhook)]
+    return [*_about_bot(me), *_about_webhook(settings, webhook), *_about_operators(settings, strangers)]
+
+
+async def _is_known(client: TelegramClient, person: int) -> bool:
+    """Whether the bot may write to somebody: Telegram knows only chats of those who wrote to it."""
+    try:
+        await client.call("getChat", {"chat_id": person})
+    except (TelegramBlockedError, TelegramRefusedError):
+        return False
+    return True
+
+
+def _about_operators(settings: Settings, strangers: list[int]) -> Iterator[Finding]:
+    for person in strangers:
+        yield warning(
+            f"Operator {person} cannot be reached: a bot cannot write first.",
+            "Let them send /start to the bot, or correct OPERATOR_IDS.",
+        )
+    if settings.operator_ids and not strangers:
+        yield ok(f"{len(settings.operator_ids)} operators can be reached.")
+    elif not settings.operator_ids and not settings.support_contact:
+        yield note("Customers have no way to a person: set OPERATOR_IDS or SUPPORT_CONTACT.")
 
 
 def _telegram_fault(error: TelegramError) -> Finding:

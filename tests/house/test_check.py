@@ -424,3 +424,15 @@ async def answering(pages: dict[str, Any] | None, seen: list[str] | None = None)
     finally:
         server.close()
         await server.wait_closed()
+
+
+async def test_operators_who_cannot_be_reached_are_named(settings: dict[str, Any], telegram: TelegramServer) -> None:
+    """A bot cannot write first; and where there is nobody at all, customers have no way to a person."""
+    telegram.customer_writes(701, "/start")
+    code, words = await told(settings, operator_ids=(701, 702))
+    assert code == 0
+    assert "Operator 702 cannot be reached" in words
+    assert "Operator 701" not in words
+    telegram.customer_writes(702, "/start")
+    assert "2 operators can be reached" in (await told(settings, operator_ids=(701, 702)))[1]
+    assert "no way to a person" in (await told(settings))[1]
