@@ -73,7 +73,7 @@ async def _desk(
         telegram=parts.telegram,
         pace=pace,
         chat_api=chat_api,
-        reader=Reader(journal, parts.vault, window, lane, dispatch),
+        reader=Reader(journal, parts.vault, window, lane, dispatch, persons=bool(settings.operator_ids)),
         control=control,
         hand_off=HandOff(parts.post, journal, words, settings.operator_ids),
         eraser=Eraser(journal, window, parts.vault),

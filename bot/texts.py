@@ -62,6 +62,8 @@ NO_ANSWER: Final = N_(
 )
 EMPTY_ANSWER: Final = N_("I could not find an answer to this. Please ask again in other words.")
 UNDELIVERABLE: Final = N_("I had an answer, but Telegram did not accept it. Please ask again in other words.")
+EXPORT_REFUSED: Final = N_("Telegram did not accept the file with your conversations. Please try /export again later.")
+ASK_AGAIN: Final = N_("I did not answer your last message: please send it again if you still want an answer.")
 UNREADABLE: Final = N_("I could not read your last message because of a fault on our side. Please send it again.")
 SET_ASIDE: Final = N_(
     "Something on our side went wrong with your last message, and it was put aside for our team. You can go on writing."

@@ -22,6 +22,8 @@ _SWEEP: Final = b"~"
 _LETTERS: Final = {"update": b"u", "urgent": b"U", "post": b"p"}
 _KINDS: Final = {letter[0]: kind for kind, letter in _LETTERS.items()}
 _NO_CAP: Final = 10**9
+_URGENT_ROOM: Final = 20
+"""Places beyond the cap: a stop or a deletion must get through where messages pile up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +127,7 @@ class Inbox:
                 # A post is one of several that one update causes: each chat takes its own.
                 f"{mail.update_id}:{chat_id}" if mail.kind == "post" else mail.update_id or "",
                 mail.packed(),
-                _NO_CAP if mail.kind == "post" else self._cap,
+                {"post": _NO_CAP, "urgent": self._cap + _URGENT_ROOM}.get(mail.kind, self._cap),
                 chat_id,
                 self._keys.control if mail.kind == "urgent" else "",
             ],

@@ -7,7 +7,7 @@ See the Lua scripts of the same names for the rules; all of them may be run twic
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -28,6 +28,9 @@ class Fate(Enum):
 
 TIRED_AFTER = 4
 """Claims in a row that ended in nothing, after which a chat rests before the next."""
+
+
+How = Literal["forgive", "count", "rest"]
 
 
 class StaleFenceError(StorageError):
@@ -70,17 +73,17 @@ class Planned:
 @dataclass(slots=True)
 class Change:
     """What a turn changes in its chat when it ends, in one step with it: fields to set and to delete, ended
-    conversations to list (``topic:conversation:turns``), and the chat that the turn's messages stand for."""
+    conversations to list (``topic:conversation:turns``), and what the turn's messages stand for (``chat:topic``)."""
 
     put: dict[str, str] = field(default_factory=dict)
     drop: list[str] = field(default_factory=list)
     past: list[str] = field(default_factory=list)
-    link: int = 0
+    link: str = ""
 
     def packed(self) -> bytes:
         parts: dict[str, Any] = {"set": self.put, "del": self.drop, "past": self.past}
         parts = {name: part for name, part in parts.items() if part}
-        return orjson.dumps(parts | ({"link": str(self.link)} if self.link else {}))
+        return orjson.dumps(parts | ({"link": self.link} if self.link else {}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,8 @@ class ChatState:
     ``newest``: the highest number given to a conversation; ``chosen``: the language by /language; ``language``: the
     last known one; ``handed_ms``: since when a person answers; ``forgetting``: the plan of an unfinished forget;
     ``done``: the fence of the last finished turn; ``stopped``: the update that stopped an answer last;
-    ``until_ms``: not before then it is to go on, unless something urgent cannot wait.
+    ``until_ms``: not before then it is to go on, unless something urgent cannot wait; ``tidy``: our messages of what
+    was forgotten last.
     """
 
     ready: Ready
@@ -117,6 +121,7 @@ class ChatState:
     done: int = 0
     stopped: int = 0
     until_ms: int = 0
+    tidy: list[int] = field(default_factory=list)
 
     def conversation_of(self, topic: int) -> int:
         """The number of a topic's current conversation. Numbers of a chat are never used again."""
@@ -177,6 +182,7 @@ class Journal:
             done=int(fields.get("done", 0)),
             stopped=int(fields.get("stopped", 0)),
             until_ms=int(fields.get("until", 0)),
+            tidy=[int(number) for number in fields.get("tidy", b"").split(b",") if number],
             forgetting=orjson.loads(fields["forget"]) if "forget" in fields else {},
         )
 
@@ -258,16 +264,17 @@ class Journal:
             raise StaleFenceError
         return not lost
 
-    async def park(self, state: ChatState, delay_ms: int, *, rest: bool = False) -> None:
+    async def park(self, state: ChatState, delay_ms: int, *, how: How = "forgive") -> None:
         """Gives the chat back, to be claimed again after ``delay_ms``; the journal stays as it is.
 
-        ``rest``: a tired chat rests and its claims still count; otherwise this claim was no failure: they are forgiven.
+        ``how``: forgive (what was tried so far was no failure), count (this claim may have been one: too many of them
+        and the chat rests), or rest (a tired chat rests, and its claims go on counting).
         """
         keys = self._of(state)
         await self._store.insist(
             "park",
             [keys.chat, keys.ready, keys.later],
-            [state.fence, state.ready.entry, state.ready.chat_id, delay_ms, "rest" if rest else "forgive"],
+            [state.fence, state.ready.entry, state.ready.chat_id, delay_ms, how],
         )
 
     async def fail(self, state: ChatState) -> int:
@@ -316,9 +323,16 @@ class Journal:
         entries = await self._store.call("LRANGE", self._keys.of(chat_id).past, 0, -1)
         return [(int(a), int(b), int(c)) for a, b, c in (entry.split(b":") for entry in entries)]
 
-    async def linked(self, chat_id: int, message_id: int) -> int:
-        """The customer's chat that a message in an operator's chat stands for; 0 where it stands for none."""
-        return int(await self._store.call("HGET", self._keys.of(chat_id).links, message_id) or 0)
+    async def linked(self, chat_id: int, message_id: int) -> tuple[int, int]:
+        """Chat and topic of the customer that a message in an operator's chat stands for; zeros where it stands for
+        none."""
+        found = await self._store.call("HGET", self._keys.of(chat_id).links, message_id) or b"0:0"
+        customer, _, topic = found.partition(b":")
+        return int(customer), int(topic)
+
+    async def unreachable(self, state: ChatState) -> None:
+        """Notes at once that nothing can be sent to this chat; the end of its turn notes it, too."""
+        await self._store.call("HSET", self._of(state).chat, "blocked", state.now_ms)
 
     async def reachable(self, chat_id: int) -> bool:
         """Whether nothing is known that keeps messages from a chat."""

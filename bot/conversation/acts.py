@@ -4,20 +4,22 @@ from typing import Final
 
 from bot import texts
 from bot.conversation import deeds
-from bot.conversation.batch import Batch
+from bot.conversation.batch import MOST_MAIL, Batch
 from bot.conversation.control import Watch
 from bot.conversation.deeds import Outcome
 from bot.conversation.desk import Desk
-from bot.conversation.intents import Act, Deed, Letter, Notice
+from bot.conversation.intents import Act, Deed, Letter, Notice, Sender
 from bot.conversation.record import Record
 from bot.conversation.shown import with_marks
-from bot.conversation.speaker import SAID, Plan, Speaker, now
+from bot.conversation.speaker import Plan, Speaker, now
 from bot.errors import TelegramError
 from bot.logs import get_logger
 from bot.privacy.erase import receipt
+from storage.datakey import DataKey
 from storage.journal import Change, ChatState
 
 _PRESS_SECONDS: Final = 5.0
+_TO_OPERATORS: Final = frozenset({"opening", "relay", "ended", "failed"})
 _log = get_logger(__name__)
 
 
@@ -47,28 +49,40 @@ class Acts:
         """Says what came from another chat of the bot."""
         hand_off = self._desk.hand_off
         language = self._speaker.language(state, batch)
+        sender = Sender(letter.chat_id, batch.last, letter.about_topic) if letter.chat_id else None
         if letter.kind == "back" and state.handed_ms:
             await self._speaker.tell(state, batch, Outcome(texts.HANDED_BACK, change=Change(drop=["handed"])))
         elif letter.kind == "lost":
-            await self._speaker.tell_fault(state, batch, texts.UNDELIVERABLE)
-        elif letter.kind == "unread":
-            await self._leave_alone(state, batch)
+            sentence = texts.EXPORT_REFUSED if letter.text == "export" else texts.UNDELIVERABLE
+            await self._speaker.tell_fault(state, batch, sentence)
+        elif letter.kind == "unread" and await hand_off.is_alone(state):
+            contact = texts.CONTACT if self._desk.manner.support_contact else ""
+            await self._speaker.tell(state, batch, Outcome(texts.NO_PERSON, contact, change=Change(drop=["handed"])))
         elif letter.kind == "reply":
             head = self._desk.words.say(texts.FROM_TEAM, language)
-            said = letter.text or texts.RELAY_OTHER
-            record = with_marks(now(Record((), said)), state="operator", head=head, copy=self._copy(letter, language))
-            if await self._speaker.say(state, batch, Plan(record, "answer")) not in SAID:
-                await hand_off.undelivered(state, letter, batch.last)
-        elif letter.kind == "back" or (key := await self._desk.vault.key_of(letter.sealed)) is None:
-            # Nobody is handed over any more, or the customer whose words these are had them deleted.
-            await self._desk.journal.finish(state, take=batch.take, marker=batch.marker, fate=batch.fate)
-        else:
+            record = now(Record((), letter.text or texts.RELAY_OTHER))
+            copy = self._copy(letter, language)
+            record = with_marks(record, state="operator", head=head, copy=copy, sender=sender)
+            await self._speaker.say(state, batch, Plan(record, "answer"))
+        elif (
+            letter.kind in _TO_OPERATORS
+            and hand_off.is_operator(state.ready.chat_id)
+            and (key := await self._desk.vault.key_of(letter.sealed))
+        ):
             text = hand_off.told(letter, language)
-            link = Change(link=letter.chat_id) if letter.chat_id else None
-            record = with_marks(Record((), text, plain=True), copy=self._copy(letter, language))
-            plan = Plan(record, "relay", link, key=key)
-            if await self._speaker.say(state, batch, plan) not in SAID:
-                await hand_off.undelivered(state, letter, batch.last)
+            link = Change(link=f"{letter.chat_id}:{letter.about_topic}") if letter.chat_id else None
+            record = Record((), text, plain=True)
+            record = with_marks(record, copy=self._copy(letter, language), sender=sender)
+            await self._speaker.say(state, batch, Plan(record, "relay", link, key=key))
+        else:
+            # Nothing is to be said any more: nobody is there to read it, or the assistant is back already.
+            await self._desk.journal.finish(state, take=batch.take, marker=batch.marker, fate=batch.fate)
+
+    async def _readable(self, state: ChatState, letter: Letter) -> DataKey | None:
+        """The key of a letter to an operator; None where the reader is none now, or its customer had it deleted."""
+        if letter.kind not in _TO_OPERATORS or not self._desk.hand_off.is_operator(state.ready.chat_id):
+            return None
+        return await self._desk.vault.key_of(letter.sealed)
 
     def _copy(self, letter: Letter, language: str) -> tuple[int, int, str] | None:
         """What to copy from the writer's chat."""
@@ -76,28 +90,21 @@ class Acts:
             return None
         return letter.chat_id, letter.copy, self._desk.words.say(texts.RELAY_OTHER, language)
 
-    async def _leave_alone(self, state: ChatState, batch: Batch) -> None:
-        """An operator could not be told; where none could, the assistant is back and says so."""
-        if not await self._desk.hand_off.is_alone(state):
-            await self._desk.journal.finish(state, take=batch.take, marker=batch.marker, fate=batch.fate)
-            return
-        contact = texts.CONTACT if self._desk.manner.support_contact else ""
-        await self._speaker.tell(state, batch, Outcome(texts.NO_PERSON, contact, change=Change(drop=["handed"])))
-
     # ---- forgetting
     async def begin_forget(self, state: ChatState) -> bool:
         """Whether a confirmed forget is in the mail: it goes before everything that was written before it."""
         opened = state.open_turn
         if state.forgetting:
             return False  # one at a time: the receipt of the last one goes first
-        for place, item, act in await self._desk.reader.urgent(state, state.mail):
+        mail = state.mail if len(state.mail) < MOST_MAIL else await self._desk.journal.mail(state)
+        for place, item, act in await self._desk.reader.urgent(state, mail):
             if not deeds.is_confirmed(state, act, item.received_ms):
                 continue
             topic = None if act.argument == deeds.ALL else act.topic
             if opened is not None and (opened.kind == "relay" or topic not in {None, opened.topic}):
                 return False  # what is being said is none of what is forgotten
             self._end_waiting_signs([act.pressed] if act.pressed else [])
-            beside = await self._desk.reader.beside(state, state.mail[: place + 1], topic)
+            beside = await self._desk.reader.beside(state, mail[: place + 1], topic)
             language = state.chosen or act.language or state.language
             await self._desk.eraser.begin(state, act, place + 1, beside, language)
             await self._desk.journal.park(state, 0)
@@ -114,8 +121,9 @@ class Acts:
     async def _call_person(self, state: ChatState, batch: Batch, act: Act) -> None:
         past = await self._desk.window.read(state, batch.topic)
         outcome = await self._desk.hand_off.call(state, batch, past, act)
-        if outcome.text == texts.NO_PERSON and self._desk.manner.support_contact:
-            outcome = Outcome(outcome.text, texts.CONTACT)
+        if outcome.text == texts.NO_PERSON:
+            contact = texts.CONTACT if self._desk.manner.support_contact else ""
+            outcome = Outcome(outcome.text, texts.ASK_AGAIN if batch.questions else contact)
         if outcome.change is None or not batch.questions:
             await self._speaker.tell(state, batch, outcome)
             return
@@ -134,12 +142,12 @@ class Acts:
         await self._speaker.say(state, batch, Plan(record, "export"), watch)
 
     async def _tidy(self, state: ChatState, batch: Batch) -> None:
-        """Removes our own messages, as far as Telegram lets us."""
+        """Removes our own messages of what was forgotten, as far as Telegram lets us."""
         count = 0
-        for message_id in await self._desk.journal.owned(state.ready.chat_id):
+        for message_id in state.tidy:
             count += await self._desk.lane.withdraw(state.ready.chat_id, message_id)
         sentence = texts.Sentence(texts.REMOVED, plural=texts.REMOVED_MANY, count=count)
-        await self._speaker.tell(state, batch, Outcome(sentence))
+        await self._speaker.tell(state, batch, Outcome(sentence, change=Change(drop=["tidy"])))
 
     def _end_waiting_signs(self, presses: list[str]) -> None:
         for callback_id in presses:

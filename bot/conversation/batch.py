@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import orjson
@@ -59,12 +59,14 @@ class Batch:
     marker: bool = False
     fate: Fate = Fate.SAID
     blocked_ms: int = 0
+    calls_away: frozenset[Deed] = CALLS_AWAY
+    corrections: list[tuple[Correction, int]] = field(default_factory=list)
 
     @property
     def topic(self) -> int:
         if self.questions:
             return self.questions[0].topic
-        return next((intent.topic for intent in (self.notice, self.act) if intent), 0)
+        return next((intent.topic for intent in (self.notice, self.act, self.letter) if intent), 0)
 
     @property
     def language(self) -> str:
@@ -92,13 +94,14 @@ class Batch:
             return False
         if not self.questions:
             return True
-        first = self.questions[0]
-        if first.other:
-            return False
+        first, last = self.questions[0], self.questions[-1]
         if isinstance(intent, Question):
-            return intent.topic == self.topic and not (intent.other or intent.reply_to or first.reply_to)
+            if intent.topic != self.topic or intent.other != first.other or intent.reply_to:
+                return False
+            # Only the first part of a long reply that Telegram cut says what it replies to.
+            return not first.reply_to or last.units >= _PART_UNITS
         if isinstance(intent, Act):
-            return intent.deed in CALLS_AWAY and intent.topic == self.topic
+            return intent.deed in self.calls_away and intent.topic == self.topic and not first.other
         return isinstance(intent, Correction) and self._place(intent) is not None
 
     def add(self, intent: Intent, item: Mail) -> None:
@@ -122,9 +125,7 @@ class Batch:
         place = self._place(correction)
         if place is None:
             return False
-        old = self.questions[place]
-        new = Question(old.message_id, old.topic, correction.text, old.date, units, 0, old.language, old.name)
-        self.questions[place] = new
+        self.questions[place] = replace(self.questions[place], text=correction.text, units=units)
         return True
 
     def _place(self, correction: Correction) -> int | None:
@@ -134,7 +135,11 @@ class Batch:
 class Reader:
     """Opens mail and gathers batches. Raises StorageError, HandlerFailedError."""
 
-    def __init__(self, journal: Journal, vault: Vault, window: Window, lane: Lane, dispatch: Dispatch) -> None:
+    def __init__(
+        self, journal: Journal, vault: Vault, window: Window, lane: Lane, dispatch: Dispatch, *, persons: bool
+    ) -> None:
+        """``persons``: whether there is anybody whom /human could call; else it is a command like the others."""
+        self.calls_away = CALLS_AWAY if persons else CALLS_AWAY - {Deed.PERSON}
         self._journal = journal
         self._vault = vault
         self._window = window
@@ -196,7 +201,7 @@ class Reader:
         return False
 
     async def _batch(self, state: ChatState, mail: list[Mail]) -> Batch:
-        batch = Batch(blocked_ms=state.blocked_ms)
+        batch = Batch(blocked_ms=state.blocked_ms, calls_away=self.calls_away)
         for item in mail:
             try:
                 intent = await self._intent(state, item)
@@ -225,6 +230,7 @@ class Reader:
             await self._lane.sweep(state, item.above)
         if isinstance(intent, Correction) and not batch.replace(intent, utf16_units(intent.text)):
             await self._window.correct(state, intent)
+            batch.corrections.append((intent, item.update_id))
         batch.add(intent, item)
 
     async def _intent(self, state: ChatState, item: Mail) -> Intent:

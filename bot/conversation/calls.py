@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from bot.conversation import deeds
-from bot.conversation.batch import CALLS_AWAY, MOST_MAIL
 from bot.conversation.control import Watch
 from bot.conversation.desk import Desk
 from bot.conversation.intents import Act
@@ -85,17 +84,22 @@ class Calls:
 
     async def _look(self, state: ChatState, halt: _Halt) -> None:
         try:
-            mail = await self._desk.journal.mail(state, MOST_MAIL)
+            mail = await self._desk.journal.mail(state)
             for place, item, act in await self._desk.reader.urgent(state, mail[halt.take :]):
-                if self._calls(state, halt, act) or deeds.is_confirmed(state, act, item.received_ms):
+                if self._calls(state, halt, act) or self._erases(state, halt, act, item.received_ms):
                     halt.end(CalledAwayError(act, item.update_id, is_next=not place))
                     return
         except StorageError as error:
             _log.info("call.missed", error=type(error).__name__)
 
-    @staticmethod
-    def _calls(state: ChatState, halt: _Halt, act: Act) -> bool:
-        if halt.only_erase or act.deed not in CALLS_AWAY:
+    def _calls(self, state: ChatState, halt: _Halt, act: Act) -> bool:
+        if halt.only_erase or act.deed not in self._desk.reader.calls_away:
             return False
         # Telegram's own button means one draft.
         return act.draft_id == state.fence if act.draft_id else act.topic == halt.topic
+
+    @staticmethod
+    def _erases(state: ChatState, halt: _Halt, act: Act, received_ms: int) -> bool:
+        """Words that are fixed give way only to a deletion of what they are about."""
+        concerned = not halt.only_erase or act.argument == deeds.ALL or act.topic == halt.topic
+        return concerned and deeds.is_confirmed(state, act, received_ms)

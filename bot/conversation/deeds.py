@@ -44,7 +44,7 @@ def outcome(state: ChatState, batch: Batch, act: Act) -> Outcome:
         case Deed.LANGUAGE:
             found = _language(act)
         case Deed.FORGET:
-            found = _forget(state, act)
+            found = _forget(state, act, texts.ASK_AGAIN if batch.questions else "")
         case Deed.ERASE:  # one that is not confirmed
             found = Outcome(texts.NOT_YOURS if act.by != act.user else texts.FORGET_EXPIRED)
         case Deed.KEEP:
@@ -77,7 +77,7 @@ def _language(act: Act) -> Outcome:
     return Outcome(texts.LANGUAGE_CHOSEN, change=Change({"chosen": act.argument}), language=act.argument)
 
 
-def _forget(state: ChatState, act: Act) -> Outcome:
+def _forget(state: ChatState, act: Act, also: str) -> Outcome:
     """Asks which, by buttons that are good for five minutes. Everything can always go: besides what was answered there
     may be questions that were not."""
     until = int(time.time()) + CONFIRM_SECONDS
@@ -87,7 +87,7 @@ def _forget(state: ChatState, act: Act) -> Outcome:
         rows.append(((texts.FORGET_THIS, f"{CONFIRMED}:{THIS}:{bound}"),))
     rows.append(((texts.FORGET_ALL, f"{CONFIRMED}:{ALL}:{bound}"),))
     rows.append(((texts.FORGET_CANCEL, f"keep:{act.user}"),))
-    return Outcome(texts.FORGET_ASK, buttons=tuple(rows))
+    return Outcome(texts.FORGET_ASK, also, tuple(rows))
 
 
 def is_confirmed(state: ChatState, act: Act, received_ms: int) -> bool:

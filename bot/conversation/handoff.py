@@ -4,19 +4,21 @@ Each operator sees every message; whoever replies to one answers its customer. W
 the customer's key in the operators' chats too, so that a forget reaches it there.
 """
 
-from typing import Any
+from typing import Any, Final
 
 from bot import texts
 from bot.conversation.batch import Batch
 from bot.conversation.context import Past
 from bot.conversation.deeds import Outcome
-from bot.conversation.intents import Act, Letter, Question
+from bot.conversation.intents import Act, Correction, Letter, Question, Sender
 from bot.conversation.post import Post
 from bot.texts import Sentence, Words
 from storage.journal import Change, ChatState, Journal
 
-_ANOTHER = 2**48
+_ANOTHER: Final = 2**48
 """Sets a second letter caused by one update apart from the first."""
+
+_EDITED: Final = "✏️"
 
 
 class HandOff:
@@ -53,6 +55,7 @@ class HandOff:
             "text": "\n\n".join(question.text for question in batch.questions),
             "question": last.question if last else "",
             "answer": last.said if last else "",
+            "about_topic": batch.topic,
         }
         await self._to_operators(state, batch.last, content)
         change = Change({"handed": str(state.now_ms), "language": batch.language})
@@ -61,17 +64,27 @@ class HandOff:
     async def pass_on(self, state: ChatState, batch: Batch) -> None:
         """What the customer writes while a person answers, message by message: a death in between doubles none."""
         for question, source in zip(batch.questions, batch.sources, strict=True):
-            content = {"kind": "relay", "chat_id": state.ready.chat_id, "name": question.name, **_words(question)}
-            await self._to_operators(state, source, content)
+            content = self._relayed(state, question.name, question.topic)
+            await self._to_operators(state, source, content | _words(question))
+
+    async def correct(self, state: ChatState, correction: Correction, source: int) -> None:
+        """What either side edits after it was passed on is passed on again, marked."""
+        words = {"text": f"{_EDITED} {correction.text}"}
+        if self.is_operator(state.ready.chat_id) and correction.reply_to:
+            await self._answer(state, correction.reply_to, source, words)
+        elif self.is_held(state):
+            content = self._relayed(state, correction.name, correction.topic)
+            await self._to_operators(state, source, content | words)
+
+    @staticmethod
+    def _relayed(state: ChatState, name: str, topic: int) -> dict[str, Any]:
+        return {"kind": "relay", "chat_id": state.ready.chat_id, "name": name, "about_topic": topic}
 
     async def back(self, state: ChatState, batch: Batch, act: Act) -> Outcome:
         """/handback, by the customer; or by an operator, in reply to a customer's message."""
         if self.is_operator(state.ready.chat_id) and act.reply_to:
-            customer = await self._journal.linked(state.ready.chat_id, act.reply_to)
-            if not customer:
-                return Outcome(texts.RELAY_NOT_HANDED)
-            await self._post.letter(customer, batch.last, {"kind": "back", "chat_id": state.ready.chat_id})
-            return Outcome(texts.RELAY_GIVEN_BACK)
+            back = await self._answer(state, act.reply_to, batch.last, {"kind": "back"})
+            return Outcome(texts.RELAY_GIVEN_BACK if back else texts.RELAY_NOT_HANDED)
         if not state.handed_ms:
             return Outcome(texts.NOT_HANDED)
         await self._to_operators(state, batch.last, {"kind": "ended", "chat_id": state.ready.chat_id, "name": act.name})
@@ -83,20 +96,27 @@ class HandOff:
         first = batch.questions[0]
         if not first.reply_to or not self.is_operator(state.ready.chat_id):
             return False
-        customer = await self._journal.linked(state.ready.chat_id, first.reply_to)
-        if not customer:
-            return False
         for question, source in zip(batch.questions, batch.sources, strict=True):
-            content = {"kind": "reply", "chat_id": state.ready.chat_id, **_words(question)}
-            await self._post.letter(customer, source, content)
+            if not await self._answer(state, first.reply_to, source, _words(question)):
+                return False
         return True
 
-    async def undelivered(self, state: ChatState, letter: Letter, cause: int) -> None:
+    async def _answer(self, state: ChatState, reply_to: int, cause: int, words: dict[str, Any]) -> bool:
+        """Posts to the customer whom a message in an operator's chat is about; False where it is about none."""
+        customer, topic = await self._journal.linked(state.ready.chat_id, reply_to)
+        if customer:
+            content = {"kind": "reply", "chat_id": state.ready.chat_id, "topic": topic, **words}
+            await self._post.letter(customer, cause, content)
+        return bool(customer)
+
+    async def undelivered(self, state: ChatState, sender: Sender) -> None:
         """Tells who sent a letter that its reader cannot be reached."""
         chat_id = state.ready.chat_id
         kind, place = ("unread", self._operators.index(chat_id)) if self.is_operator(chat_id) else ("failed", -1)
-        if letter.chat_id:
-            await self._post.letter(letter.chat_id, abs(cause) + (place + 2) * _ANOTHER, {"kind": kind, "chat_id": 0})
+        if kind == "unread":
+            await self._journal.unreachable(state)  # before the customer's chat asks whether anybody can be reached
+        content = {"kind": kind, "chat_id": 0, "topic": sender.topic}
+        await self._post.letter(sender.chat_id, abs(sender.cause) + (place + 2) * _ANOTHER, content)
 
     async def is_alone(self, state: ChatState) -> bool:
         """Whether a customer waits for a person, and none can be reached."""

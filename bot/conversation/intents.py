@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum, auto
+from typing import NamedTuple
 
 from bot.texts import Sentence
 
@@ -26,11 +27,13 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """The customer edited a message."""
+    """Somebody edited a message; ``reply_to`` and ``name`` as of a question."""
 
     message_id: int
     topic: int
     text: str
+    reply_to: int = 0
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +105,8 @@ class Letter:
     """From another chat of the bot. ``kind``, to an operator: opening (a customer asks for a person), relay (what one
     writes then), ended, failed (the customer cannot be reached); to a customer: reply (an operator's words), back,
     unread (this operator cannot be reached), lost (what was to be said could not be delivered).
-    ``copy``: the message with the content, where that is not text.
+    ``copy``: the message with the content, where that is not text; ``topic``: where it is said;
+    ``about_topic``: the customer's, for the answer.
     """
 
     kind: str
@@ -112,7 +116,17 @@ class Letter:
     question: str = ""
     answer: str = ""
     copy: int = 0
+    topic: int = 0
+    about_topic: int = 0
     sealed: bytes = b""
+
+
+class Sender(NamedTuple):
+    """Who sent a letter, because of which update, and the topic of theirs that it is about."""
+
+    chat_id: int
+    cause: int
+    topic: int
 
 
 Intent = Question | Correction | Notice | Presence | Nothing | Act | Letter

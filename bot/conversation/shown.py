@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any, Final
 
+from bot.conversation.intents import Sender
 from bot.conversation.record import Record
 from bot.delivery.form import LIMIT, MOST_ENTITIES, Piece, pieces_of, rich_of, utf16_units
 from bot.delivery.lane import Copy
@@ -13,6 +14,7 @@ _HEAD: Final = "head"
 _TAIL: Final = "tail"
 _BUTTONS: Final = "buttons"
 _COPY: Final = "copy"
+_SENDER: Final = "from"
 
 Buttons = tuple[tuple[tuple[str, str], ...], ...]
 """Rows of buttons: label and callback data."""
@@ -27,11 +29,20 @@ def with_marks(
     tail: str = "",
     buttons: Buttons = (),
     copy: tuple[int, int, str] | None = None,
+    sender: Sender | None = None,
 ) -> Record:
     """The record with its state (stopped, handed, operator); ``show``: said instead of its words, ``head`` and
     ``tail``: around them; ``copy``: chat and id of a message that is shown below, and what is shown where it cannot be;
-    all of it translated already, so that a successor shows the same."""
-    given = ((_STATE, state), (_SHOW, show), (_HEAD, head), (_TAIL, tail), (_BUTTONS, buttons), (_COPY, copy))
+    all of it translated already, so that a successor shows the same. ``sender``: whose words these are."""
+    given = (
+        (_STATE, state),
+        (_SHOW, show),
+        (_HEAD, head),
+        (_TAIL, tail),
+        (_BUTTONS, buttons),
+        (_COPY, copy),
+        (_SENDER, list(sender) if sender else None),
+    )
     more = {**record.more, **{name: value for name, value in given if value}}
     return Record(record.asked, record.said, record.plain, record.model, more)
 
@@ -59,6 +70,12 @@ def _words(record: Record, *, rich: bool) -> list[Piece]:
     if rich and len(pieces) == 1 and not record.plain:
         return [replace(pieces[0], rich=rich_of(record.said))]
     return pieces
+
+
+def sender_of(record: Record) -> Sender | None:
+    """Who is to be told where a record cannot be delivered."""
+    sender = record.more.get(_SENDER)
+    return Sender(*sender) if sender else None
 
 
 def keyboard(record: Record) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """Says what a turn comes to: journaled with its first message, sent through the chat's lane, finished in one step."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +13,7 @@ from bot.conversation.control import Watch
 from bot.conversation.deeds import Outcome
 from bot.conversation.desk import Desk
 from bot.conversation.record import Record
-from bot.conversation.shown import keyboard, shown, with_marks
+from bot.conversation.shown import keyboard, sender_of, shown, with_marks
 from bot.delivery.form import Piece
 from bot.delivery.lane import Copy, Say
 from bot.delivery.preview import Preview
@@ -73,9 +73,10 @@ class Speaker:
             above=batch.newest,
             fate=batch.fate,
             markup=keyboard(record),
+            undelivered=self._when_lost(state, str(state.fence), plan.kind, topic, record),
         )
         fate = await self._sent(state, say, None, watch)
-        await self._end(state, plan.kind, fate, batch.started)
+        self._count(plan.kind, fate, batch.started)
         if plan.kind == "answer" and fate in SAID:
             self._desk.window.grown(state, topic, seq, plan.first, record)
         return fate
@@ -113,9 +114,10 @@ class Speaker:
             topic=opened.topic,
             marker=opened.marker,
             markup=keyboard(record),
+            undelivered=self._when_lost(state, opened.turn, opened.kind, opened.topic, record),
         )
         fate = await self._sent(state, say, opened, watch if parcels else None)
-        await self._end(state, opened.kind, fate, time.monotonic())
+        self._count(opened.kind, fate, time.monotonic())
 
     async def abandon(self, state: ChatState, opened: OpenTurn) -> None:
         """Ends a journaled turn whose words cannot be said any more."""
@@ -163,13 +165,24 @@ class Speaker:
         finally:
             await progress.close()
 
-    async def _end(self, state: ChatState, kind: str, fate: Fate, started: float) -> None:
+    def _when_lost(
+        self, state: ChatState, turn: str, kind: str, topic: int, record: Record
+    ) -> Callable[[Fate], Awaitable[None]]:
+        """Silence is not an answer: whoever sent the words is told, or the customer that there were some."""
+
+        async def tell(fate: Fate) -> None:
+            if (sender := sender_of(record)) is not None:
+                await self._desk.hand_off.undelivered(state, sender)
+            elif fate is Fate.UNDELIVERABLE and kind in _TOLD:
+                content = {"kind": "lost", "chat_id": 0, "topic": topic, "text": kind}
+                await self._desk.post.letter(state.ready.chat_id, _LOST + int(turn), content)
+
+        return tell
+
+    def _count(self, kind: str, fate: Fate, started: float) -> None:
         metrics = self._desk.metrics
         metrics.turns.labels(kind if fate in SAID else fate.name.lower()).inc()
         metrics.answer.observe(time.monotonic() - started)
-        if fate is Fate.UNDELIVERABLE and kind in _TOLD:
-            chat_id = state.ready.chat_id
-            await self._desk.post.letter(chat_id, _LOST + state.fence, {"kind": "lost", "chat_id": chat_id})
 
 
 def now(record: Record) -> Record:

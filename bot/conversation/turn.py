@@ -58,10 +58,11 @@ class Turns:
             try:
                 await self._go(state, watch)
             except asyncio.CancelledError:
-                await asyncio.shield(self._journal.park(state, 0))
+                await asyncio.shield(self._journal.park(state, 0, how="count"))
                 raise
             except CalledAwayError:
-                await self._journal.park(state, 0)  # what called comes next, or what it left is taken up again
+                # What called comes next, or what it left is taken up again; counted, so that none goes round for ever.
+                await self._journal.park(state, 0, how="count")
             except LaterError as error:
                 await self._journal.park(state, int(error.seconds * 1000))
             except HandlerFailedError as error:
@@ -72,12 +73,12 @@ class Turns:
         if state.until_ms > state.now_ms:
             # Woken before its time, by something urgent: a forget goes on, all else waits until Telegram lets us speak.
             if not await self._acts.begin_forget(state):
-                await self._journal.park(state, state.until_ms - state.now_ms, rest=state.tired)
+                await self._journal.park(state, state.until_ms - state.now_ms, how="rest")
             return
         if state.tired:
             # Crashes of the process, not of a handler: give whatever dies here time to recover.
             rest = min(_REST_SECONDS * 2 ** (state.claims - TIRED_AFTER), _LONGEST_REST_SECONDS)
-            await self._journal.park(state, int(rest * 1000), rest=True)
+            await self._journal.park(state, int(rest * 1000), how="rest")
             return
         if state.forgetting and state.open_turn is None:
             await self._acts.go_on_forgetting(state)
@@ -94,6 +95,8 @@ class Turns:
         await self._handle(state, await self._desk.reader.gather(state), watch)
 
     async def _handle(self, state: ChatState, batch: Batch, watch: Watch) -> None:
+        for correction, source in batch.corrections:
+            await self._desk.hand_off.correct(state, correction, source)
         if batch.act is not None:
             await self._acts.carry_out(state, batch, batch.act, watch)
         elif batch.letter is not None:

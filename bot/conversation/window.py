@@ -20,6 +20,7 @@ from storage.journal import ChatState
 from storage.vault import Vault
 
 _CHATS_REMEMBERED: Final = 500
+_ANSWERS_LOOKED_AT: Final = 256
 _TURNS_REMEMBERED: Final = 400
 _COUNTED_FROM: Final = 2000
 _FORM: Final = 0
@@ -116,6 +117,13 @@ class Window:
             memory.past = [past for past in memory.past if past.stored.number >= first]
         if len(memory.past) > _TURNS_REMEMBERED:
             del self._memory[state.ready.chat_id, topic]
+
+    async def answers(self, state: ChatState, topic: int) -> list[int]:
+        """The messages that show the last answers of a topic's conversation."""
+        last = state.last.get(topic, 0)
+        first = max(1, last - _ANSWERS_LOOKED_AT + 1)
+        turns = await self._history.read(state.ready.chat_id, topic, state.conversation_of(topic), first, last)
+        return [message_id for turn in turns for message_id in turn.answer_ids]
 
     async def correct(self, state: ChatState, correction: Correction) -> bool:
         """An edited message corrects the stored text; False when no stored turn holds it."""

@@ -8,7 +8,7 @@ afterwards.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -70,7 +70,8 @@ class Say:
     """A turn on its way out: its journal, its messages, and how it ends.
 
     ``take``: items of the mailbox it covers; ``above``: the highest message id of the questions, 0 if there is none;
-    ``markup``: the keyboard under the last message.
+    ``markup``: the keyboard under the last message; ``undelivered``: told before the turn ends where Telegram takes it
+    in no form or the chat cannot be reached.
     """
 
     turn: str
@@ -84,6 +85,7 @@ class Say:
     above: int = 0
     fate: Fate = Fate.SAID
     markup: dict[str, Any] | None = None
+    undelivered: Callable[[Fate], Awaitable[None]] | None = None
 
 
 class Lane:
@@ -130,6 +132,8 @@ class Lane:
             fate, message_id = Fate.BLOCKED, None
         except UndeliverableError:
             fate, message_id = Fate.UNDELIVERABLE, None
+        if message_id is None and say.pieces and say.undelivered is not None:
+            await say.undelivered(fate)
         return await self._finish(state, say, fate, last, message_id)
 
     async def sweep(self, state: ChatState, above: int) -> int:

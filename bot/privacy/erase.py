@@ -80,6 +80,7 @@ class Eraser:
             put = {f"c:{act.topic}": fresh, "newest": fresh}
         # All there are, where everything goes: also those of topics in which nothing was answered yet. Whatever is
         # sealed from here on under a key that is not among them is refused, by the fence or by the epoch.
+        put["tidy"] = ",".join(map(str, await self._own(state, None if act.argument == ALL else act.topic)))
         talks = [] if act.argument == ALL else [talk_key(topic, number) for topic, number, _ in found]
         names = [mail_key(state.epoch), *talks] if talks else []
         keys = await self._vault.marks(state.ready.chat_id, *names, but=mail_key(state.epoch + 1))
@@ -91,6 +92,14 @@ class Eraser:
             "set": put,
             "del": drop,
         }
+
+    async def _own(self, state: ChatState, topic: int | None) -> list[int]:
+        """Our messages that show what is forgotten: of one topic's conversation, or all."""
+        owned = await self._journal.owned(state.ready.chat_id)
+        if topic is None:
+            return owned
+        shown = set(await self._window.answers(state, topic))
+        return [message_id for message_id in owned if message_id in shown]
 
 
 def receipt(plan: dict[str, Any]) -> Outcome:

@@ -187,7 +187,10 @@ async def on_other_content(message: Message) -> Intent:
 
 async def on_edit(message: Message) -> Intent:
     text = message.text or ""
-    return Correction(message.message_id, topic_of(message), text) if is_visible(text) else Nothing("edited to nothing")
+    if not is_visible(text):
+        return Nothing("edited to nothing")
+    reply = message.reply_to_message.message_id if message.reply_to_message else 0
+    return Correction(message.message_id, topic_of(message), text, reply, name_of(message.from_user))
 
 
 async def on_presence(change: ChatMemberUpdated) -> Intent:

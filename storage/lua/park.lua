@@ -1,5 +1,5 @@
 -- Gives a claimed chat back: at once (delay 0) or when a time has come. What the journal holds stays.
--- KEYS: chat ready later   ARGV: fence, entry, chat id, delay in ms, how ('forgive': this claim was no failure, 'rest')
+-- KEYS: chat ready later   ARGV: fence, entry, chat id, delay in ms, how ('forgive': no failure so far, 'count', 'rest')
 local f = redis.call('HMGET', KEYS[1], 'fence', 'entry')
 if f[1] ~= ARGV[1] or f[2] ~= ARGV[2] then return 0 end
 if ARGV[5] == 'forgive' then redis.call('HDEL', KEYS[1], 'claims') end

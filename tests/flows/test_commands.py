@@ -44,6 +44,19 @@ async def test_a_button_that_means_nothing_gets_a_sentence(world: World) -> None
     assert [call.status for call in pressed] == [200] * 6
 
 
+async def test_an_album_gets_one_sentence(world: World) -> None:
+    """What came together is answered together."""
+    customer = world.customer()
+    world.slow(1)
+    customer.writes("sierra slow")
+    await world.is_asked("sierra slow")
+    for number in range(4):
+        world.telegram.customer_sends_file(customer.chat_id, "photo", b"jpeg", name=f"{number}.jpg")
+    await world.all_taken()
+    assert await customer.sees(2) == ["Answer to: sierra slow", texts.ONLY_TEXT]
+    assert await customer.asks("sierra after") == "Answer to: sierra after"
+
+
 async def test_commands_for_another_bot_are_left_to_it(world: World) -> None:
     """In a group of several bots."""
     group = world.customer(-world.customer().chat_id)

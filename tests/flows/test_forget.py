@@ -76,6 +76,34 @@ async def test_forget_asks_at_once_while_an_answer_streams(world: World) -> None
     assert asked == texts.FORGET_ASK
 
 
+async def test_a_question_that_a_forget_overtook_is_not_passed_over(world: World) -> None:
+    """It was not answered, and the customer is told so."""
+    customer = world.customer()
+    world.slow(15)
+    customer.writes("juliet slow")
+    await world.is_asked("juliet slow")
+    customer.writes("/forget")
+    assert await customer.sees(1, 5) == [f"{texts.FORGET_ASK}\n\n{texts.ASK_AGAIN}"]
+
+
+async def test_an_export_goes_on_when_another_topic_is_forgotten(world: World) -> None:
+    """What is being said is none of it: the deletion waits for its end, and nothing goes round in circles."""
+    customer = world.customer()
+    topic = {"message_thread_id": 7, "is_topic_message": True}
+    await customer.asks("juliet here")
+    await customer.asks("juliet there", extra=topic)
+    await customer.asks("/forget", extra=topic)
+    world.telegram.faults.add(method="sendDocument", kind="429", seconds=2, count=1, chat_id=customer.chat_id)
+    data, message_id = customer.buttons()[texts.FORGET_THIS], customer.shown[-1].message_id
+    customer.writes("/export")
+    await until(lambda: [call for call in world.telegram.calls if call.method == "sendDocument"], "the upload")
+    world.telegram.customer_presses(customer.chat_id, message_id, data)
+    assert "1 exchange" in (await customer.sees(5))[-1]
+    assert any("document" in message.media for message in customer.shown)
+    assert await customer.asks("juliet after") == "Answer to: juliet after"
+    assert "juliet here" in str(world.asked("juliet after")[0].messages)
+
+
 async def test_forget_twice_in_two_windows_deletes_once(world: World) -> None:
     """The second button finds nothing of what it was about: a sentence, no error."""
     customer = world.customer()
@@ -174,4 +202,6 @@ async def test_the_bots_messages_are_removed_on_request(world: World) -> None:
     assert (await customer.sees(5))[-1] == texts.NOT_YOURS
     message_id = customer.shown[-2].message_id
     world.telegram.customer_presses(customer.chat_id, message_id, f"tidy:{customer.chat_id}")
-    await until(lambda: customer.texts == [texts.REMOVED_MANY.format(count=5)], "only the last sentence stands")
+    later = texts.REMOVED_MANY.format(count=3)
+    await until(lambda: customer.texts[2:] == [later], "what came after the deletion stands")
+    assert customer.texts[1] == texts.NOT_YOURS

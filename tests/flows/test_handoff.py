@@ -6,9 +6,8 @@ import pytest
 import pytest_asyncio
 
 from bot import texts
-from bot.sandbox import ChatBehaviour
 from bot.texts import Words
-from tests.flows.conftest import Customer, Service, World, Zygote, echo, sandbox_world, until
+from tests.flows.conftest import Customer, Service, World, Zygote, sandbox_world, until
 
 FIRST, SECOND = 5_038, 5_046
 """Two of one partition: one update causes a letter to each."""
@@ -128,6 +127,48 @@ async def test_pictures_and_files_go_both_ways(staffed: World) -> None:
     assert (await customer.sees(len(customer.texts) + 1))[-1] == texts.ONLY_TEXT
 
 
+async def test_what_is_edited_is_passed_on_again(staffed: World) -> None:
+    """Both ways, marked; an edit that comes before its message was passed on takes its place."""
+    customer, operator, message_id = await handed(staffed, "kilo")
+    reply = operator.writes("kilo costs 10", reply_to=message_id)
+    assert (await customer.sees(3))[-1] == f"{texts.FROM_TEAM}\nkilo costs 10"
+    operator.edits(reply, "kilo costs 100")
+    assert (await customer.sees(4))[-1] == f"{texts.FROM_TEAM}\n✏️ kilo costs 100"
+    question = customer.writes("kilo why")
+    await newest(operator, "kilo why")
+    customer.edits(question, "kilo when")
+    await newest(operator, "✏️ kilo when")
+    staffed.slow(1)
+    operator.writes("kilo something else")
+    await staffed.is_asked("kilo something else")
+    reply = operator.writes("kilo tomorow", reply_to=message_id)
+    operator.edits(reply, "kilo tomorrow")
+    assert (await customer.sees(5))[-1] == f"{texts.FROM_TEAM}\nkilo tomorrow"
+
+
+async def test_a_long_reply_that_telegram_cut_reaches_the_customer_whole(staffed: World) -> None:
+    """Only its first part says what it replies to."""
+    customer, operator, message_id = await handed(staffed, "lima")
+    operator.writes("lima " + "word " * 815, reply_to=message_id)
+    operator.writes("lima end")
+    assert (await customer.sees(4))[-1] == f"{texts.FROM_TEAM}\nlima end"
+    assert staffed.asked("lima end") == []
+
+
+async def test_in_a_forum_a_person_answers_in_the_topic(staffed: World) -> None:
+    """And what they said is in that topic's history."""
+    group, (topic, _) = staffed.forum("one", "two")
+    operator = staffed.customer(FIRST)
+    await group.asks("mike before", thread_id=topic)
+    await group.asks("/human", thread_id=topic)
+    operator.writes("mike I can help", reply_to=await newest(operator, "mike before"))
+    await group.sees(3)
+    await group.asks("/handback", thread_id=topic)
+    await group.asks("mike after", thread_id=topic)
+    assert {message.thread_id for message in group.shown if message.text} == {topic}
+    assert "mike I can help" in str(staffed.asked("mike after")[0].messages)
+
+
 async def test_a_person_is_reached_with_the_model_down(staffed: World) -> None:
     """The sentence about the fault has a button for it; what was asked reaches the operator."""
     customer, operator = staffed.customer(), staffed.customer(FIRST)
@@ -214,5 +255,8 @@ async def test_without_operators_there_is_the_contact(own_world: World, start_se
     own_world.chat_api.faults.add(kind="500", count=100)
     assert await customer.asks("india") == f"{texts.NO_ANSWER}\n\n{contact}"
     own_world.chat_api.faults.clear()
-    own_world.chat_api.behaviour = ChatBehaviour(answer=echo)
-    assert await customer.asks("india again") == "Answer to: india again"
+    own_world.slow(1)
+    customer.writes("india again")
+    await own_world.is_asked("india again")
+    customer.writes("/human")
+    assert (await customer.sees(4))[2:] == ["Answer to: india again", f"{texts.NO_PERSON}\n\n{contact}"]

@@ -212,7 +212,7 @@ async def test_deaths_while_a_tired_chat_rests_count_for_nothing(house: House) -
     for _ in range(5):
         state = await house.taken_over(state.ready)
         assert (state.claims, state.tired) == (4, True)
-    await house.journal.park(state, 1, rest=True)
+    await house.journal.park(state, 1, how="rest")
     while not (await house.inbox.due(0)).woken:
         pass
     state = await house.claimed()
@@ -260,7 +260,7 @@ async def test_a_change_happens_in_one_step_with_the_end_of_its_turn(house: Hous
     """What a command changes is there exactly when its sentence is, and not before."""
     await house.question()
     state = await house.claimed()
-    change = Change({"c:0": "1", "newest": "1"}, ["n:0"], ["0:0:3"], link=77)
+    change = Change({"c:0": "1", "newest": "1"}, ["n:0"], ["0:0:3"], link="77:5")
     await house.journal.permit(state, "t1", 0, 40, replace(planned(kind="notice"), change=change))
     again = await house.taken_over(state.ready)
     assert (again.conversation_of(0), await house.journal.past(CHAT)) == (0, [])
@@ -269,7 +269,7 @@ async def test_a_change_happens_in_one_step_with_the_end_of_its_turn(house: Hous
     state = await house.claimed()
     assert (state.conversation_of(0), state.newest) == (1, 1)
     assert await house.journal.past(CHAT) == [(0, 0, 3)]
-    assert [await house.journal.linked(CHAT, number) for number in (41, 42)] == [77, 0]
+    assert [await house.journal.linked(CHAT, number) for number in (41, 42)] == [(77, 5), (0, 0)]
 
 
 async def test_a_forget_takes_the_epoch_the_mail_and_the_open_turn(house: House) -> None:
