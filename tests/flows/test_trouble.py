@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from bot import texts
 from bot.sandbox import Call, ChatBehaviour, Fault, FloodLimits
 from bot.sandbox.chat_faults import ChatKind
 from bot.sandbox.faults import Kind
-from tests.flows.conftest import QUICK, Customer, Service, World, echo, until
+from tests.flows.conftest import QUICK, Customer, Service, World, echo, serving, settings_of, until
 
 
 def sends(world: World, customer: Customer) -> list[Call]:
@@ -264,3 +265,18 @@ async def test_an_answer_that_telegram_refuses_in_any_form_is_told(world: World)
     world.at_ease()
     await customer.asks("whiskey again")
     assert len(world.asked("whiskey again")[0].messages) == 2
+
+
+async def test_a_draft_is_kept_alive_while_the_model_stalls(
+    own_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Telegram ends a draft after 30 seconds: it is shown again before, unchanged, and again as soon as text comes."""
+    monkeypatch.setattr("bot.delivery.preview._REFRESH_SECONDS", 0.5)
+    async with serving(settings_of(own_world, tmp_path)):
+        customer = own_world.customer()
+        own_world.chat_api.behaviour = ChatBehaviour(answer=lambda _: "xray yankee", chunk_seconds=3.5)
+        customer.writes("xray")
+        assert await customer.sees(1) == ["xray yankee"]
+        drafts = [call.params["text"] for call in own_world.telegram.calls if call.method == "sendMessageDraft"]
+        assert drafts.count("xray") >= 2
+        assert set(drafts) <= {"", "xray", "xray yankee"}
