@@ -38,7 +38,7 @@ _FOUND = frozenset({
 _UNCLEAN = re.compile("[\x00-\x09\x0b-\x1f\u2028-\u202e\u0333\u033f\u030a]")
 _VANISHES = re.compile("[\r\u2028-\u202e\u0333\u033f\u030a]")
 _BLANK = " \n"
-_COMMAND = re.compile(r"(?<![\w/@])/[A-Za-z0-9_]{1,64}(?:@\w{3,32})?")
+_COMMAND = re.compile(r"(?<![\w/@<>])/[A-Za-z0-9_]{1,64}(?:@\w{3,32})?(?![\w/<>])")
 
 
 class Formatted(NamedTuple):

@@ -90,5 +90,5 @@ def test_a_link_to_a_user_is_a_mention() -> None:
 
 def test_commands_are_found_as_the_apps_find_them() -> None:
     """With the bot's name, in the middle, not inside paths; offsets in UTF-16."""
-    found = commands_in("\U0001f600 /help@sandbox_bot and /new, not a/b")
+    found = commands_in("\U0001f600 /help@sandbox_bot and /new, not a/b, </b> or /x/y")
     assert [(entity["offset"], entity["length"]) for entity in found] == [(3, 17), (25, 4)]
