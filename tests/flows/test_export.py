@@ -90,12 +90,11 @@ async def test_a_forget_ends_an_export_that_is_on_its_way(world: World) -> None:
     """What it would have shown is being deleted: no document arrives."""
     customer = world.customer()
     await customer.asks("tango secret")
-    await customer.asks("/forget")
-    data, message_id = customer.buttons()[texts.FORGET_ALL], customer.shown[-1].message_id
+    press = await customer.asks_to_forget(texts.FORGET_ALL)
     world.telegram.faults.add(method="sendDocument", kind="429", seconds=4, count=1, chat_id=customer.chat_id)
     customer.writes("/export")
     await until(lambda: [call for call in world.telegram.calls if call.method == "sendDocument"], "the upload")
-    world.telegram.customer_presses(customer.chat_id, message_id, data)
+    press()
     assert "1 exchange" in (await customer.sees(3))[-1]
     await customer.asks("tango after")
     assert not any("document" in message.media for message in customer.shown)

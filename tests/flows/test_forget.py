@@ -1,9 +1,13 @@
 """/forget: what is asked, what is deleted, what stays."""
 
+import asyncio
 import time
 
+import orjson
+
 from bot import texts
-from tests.flows.conftest import World, exported, until
+from storage.keys import Keys
+from tests.flows.conftest import Service, World, exported, until
 
 
 async def test_forget_deletes_what_was_said_and_says_so(world: World) -> None:
@@ -49,12 +53,11 @@ async def test_forget_works_at_once_while_an_answer_streams(world: World) -> Non
     """The answer ends unfinished, nothing of it is kept, and what was asked is not asked again."""
     customer = world.customer()
     await customer.asks("india before")
-    await customer.asks("/forget")
-    data, message_id = customer.buttons()[texts.FORGET_ALL], customer.shown[-1].message_id
+    press = await customer.asks_to_forget(texts.FORGET_ALL)
     world.streams()
     customer.writes("india tell")
     await customer.draft()
-    world.telegram.customer_presses(customer.chat_id, message_id, data)
+    press()
     receipt = (await customer.sees(3, 5))[-1]
     assert "1 exchange" in receipt
     await until(lambda: world.asked("india tell")[0].aborted, "the request ends")
@@ -92,12 +95,11 @@ async def test_an_export_goes_on_when_another_topic_is_forgotten(world: World) -
     topic = {"message_thread_id": 7, "is_topic_message": True}
     await customer.asks("juliet here")
     await customer.asks("juliet there", extra=topic)
-    await customer.asks("/forget", extra=topic)
+    press = await customer.asks_to_forget(texts.FORGET_THIS, extra=topic)
     world.telegram.faults.add(method="sendDocument", kind="429", seconds=2, count=1, chat_id=customer.chat_id)
-    data, message_id = customer.buttons()[texts.FORGET_THIS], customer.shown[-1].message_id
     customer.writes("/export")
     await until(lambda: [call for call in world.telegram.calls if call.method == "sendDocument"], "the upload")
-    world.telegram.customer_presses(customer.chat_id, message_id, data)
+    press()
     assert "1 exchange" in (await customer.sees(5))[-1]
     assert any("document" in message.media for message in customer.shown)
     assert await customer.asks("juliet after") == "Answer to: juliet after"
@@ -172,22 +174,22 @@ async def test_the_receipt_comes_where_it_was_asked_for(world: World) -> None:
     assert told.count("november meanwhile") == 1
 
 
-async def test_forget_does_not_wait_for_flood_control(world: World) -> None:
+async def test_forget_does_not_wait_for_flood_control(world: World, shared: Service) -> None:
     """The keys go at once; the receipt comes when Telegram lets it."""
     customer = world.customer()
     await customer.asks("november flood")
-    await customer.asks("/forget")
-    data, message_id = customer.buttons()[texts.FORGET_ALL], customer.shown[-1].message_id
+    press = await customer.asks_to_forget(texts.FORGET_ALL)
     world.telegram.faults.add(method="sendMessage", kind="429", seconds=25, count=1, chat_id=customer.chat_id)
     customer.writes("november muted")
-    await world.is_asked("november muted")
     await until(lambda: [call for call in world.telegram.calls if call.status == 429], "the refusal")
     pressed = time.monotonic()
-    world.telegram.customer_presses(customer.chat_id, message_id, data)
-    await until(
-        lambda: [call for call in world.telegram.calls if call.method == "answerCallbackQuery"], "it is begun", 5
-    )
-    assert time.monotonic() - pressed < 5
+    press()
+    async with shared.store() as client:
+        chat = Keys(4242).of(customer.chat_id).chat
+        while not orjson.loads(await client.hget(chat, "forget") or b"{}").get("done"):
+            assert time.monotonic() - pressed < 5
+            await asyncio.sleep(0.05)
+    assert len(customer.texts) == 2
 
 
 async def test_the_bots_messages_are_removed_on_request(world: World) -> None:

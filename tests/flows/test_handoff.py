@@ -7,7 +7,7 @@ import pytest_asyncio
 
 from bot import texts
 from bot.texts import Words
-from tests.flows.conftest import Customer, Service, World, Zygote, sandbox_world, until
+from tests.flows.conftest import Customer, Service, World, Zygote, lasting, until
 
 FIRST, SECOND = 5_038, 5_046
 """Two of one partition: one update causes a letter to each."""
@@ -22,25 +22,18 @@ def said(text: str, name: str) -> str:
 @pytest_asyncio.fixture(scope="module", loop_scope="session")
 async def desk(tmp_path_factory: pytest.TempPathFactory, zygote: Zygote) -> AsyncIterator[Service]:
     """A service with two operators."""
-    async with sandbox_world() as world:
-        settings = {"OPERATOR_IDS": f"{FIRST},{SECOND}", "SUPPORT_CONTACT": "help@support.example"}
-        service = Service(world, zygote, tmp_path_factory.mktemp("desk"), settings=settings)
-        await service.start()
-        try:
-            for operator in (FIRST, SECOND):  # a bot cannot write first
-                await world.customer(operator).asks("/start")
-            yield service
-        finally:
-            await service.destroy()
+    settings = {"OPERATOR_IDS": f"{FIRST},{SECOND}", "SUPPORT_CONTACT": "help@support.example"}
+    async with lasting(zygote, tmp_path_factory.mktemp("desk"), **settings) as service:
+        for operator in (FIRST, SECOND):  # a bot cannot write first
+            await service.world.customer(operator).asks("/start")
+        yield service
 
 
 @pytest_asyncio.fixture(loop_scope="session")
 async def staffed(desk: Service) -> AsyncIterator[World]:
     """A world with operators, without what earlier flows did to it."""
-    desk.world.at_ease()
-    desk.world.chat_api.requests.clear()
-    yield desk.world
-    desk.world.at_ease()
+    with desk.world.fresh() as found:
+        yield found
 
 
 async def newest(operator: Customer, marker: str) -> int:

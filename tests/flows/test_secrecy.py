@@ -1,6 +1,5 @@
 """What the service leaves behind: no secret and no customer's word in any output, no plain text in the store."""
 
-import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +7,6 @@ import httpx
 
 from bot import texts
 from bot.sandbox import ChatBehaviour
-from storage.connection import StoreTarget, connect
-from storage.embedded import running_server
 from tests.flows.conftest import KEY, QUICK, TOKEN, Service, World, until
 
 MARKER = "zebra-marker-7431"
@@ -88,19 +85,13 @@ async def test_stored_bytes_hold_no_words(world: World, shared: Service) -> None
     await world.is_asked(f"{MARKER} being asked")
     customer.writes(f"{MARKER} in the mailbox")
     await world.all_taken()
-    folder = Path(shared.environment["DATA_DIR"])
-    url = await asyncio.to_thread(running_server, folder)
-    assert url is not None
-    client = await connect(StoreTarget.parse(url), connections=1, timeout_seconds=5)
-    try:
+    async with shared.store() as client:
         names: list[bytes] = await client.keys("*")  # type: ignore[assignment]
         # A dump may be compressed, so values are read as well.
         values = [str(await _value(client, name)) for name in names]
         dumps = [bytes(await client.dump(name) or b"") for name in names]
-    finally:
-        await client.aclose()
     assert any(b":mail:" in name for name in names)
-    files = [path.read_bytes() for path in files_in(folder.parent) if not path.name.startswith("log-")]
+    files = [path.read_bytes() for path in files_in(shared.folder) if not path.name.startswith("log-")]
     assert len(files) > 5
     for text in (MARKER, "zebra", "being asked"):
         assert not any(text in value for value in values)
