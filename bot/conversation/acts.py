@@ -56,19 +56,15 @@ class Acts:
             sentence = texts.EXPORT_REFUSED if letter.text == "export" else texts.UNDELIVERABLE
             await self._speaker.tell_fault(state, batch, sentence)
         elif letter.kind == "unread" and await hand_off.is_alone(state):
-            contact = texts.CONTACT if self._desk.manner.support_contact else ""
-            await self._speaker.tell(state, batch, Outcome(texts.NO_PERSON, contact, change=Change(drop=["handed"])))
+            nobody = Outcome(texts.NO_PERSON, self._desk.manner.contact, change=Change(drop=["handed"]))
+            await self._speaker.tell(state, batch, nobody)
         elif letter.kind == "reply":
             head = self._desk.words.say(texts.FROM_TEAM, language)
             record = now(Record((), letter.text or texts.RELAY_OTHER))
             copy = self._copy(letter, language)
             record = with_marks(record, state="operator", head=head, copy=copy, sender=sender)
             await self._speaker.say(state, batch, Plan(record, "answer"))
-        elif (
-            letter.kind in _TO_OPERATORS
-            and hand_off.is_operator(state.ready.chat_id)
-            and (key := await self._desk.vault.key_of(letter.sealed))
-        ):
+        elif (key := await self._readable(state, letter)) is not None:
             text = hand_off.told(letter, language)
             link = Change(link=f"{letter.chat_id}:{letter.about_topic}") if letter.chat_id else None
             record = Record((), text, plain=True)
@@ -122,8 +118,8 @@ class Acts:
         past = await self._desk.window.read(state, batch.topic)
         outcome = await self._desk.hand_off.call(state, batch, past, act)
         if outcome.text == texts.NO_PERSON:
-            contact = texts.CONTACT if self._desk.manner.support_contact else ""
-            outcome = Outcome(outcome.text, texts.ASK_AGAIN if batch.questions else contact)
+            again = (texts.ASK_AGAIN,) if batch.questions else ()
+            outcome = Outcome(outcome.text, (*self._desk.manner.contact, *again))
         if outcome.change is None or not batch.questions:
             await self._speaker.tell(state, batch, outcome)
             return

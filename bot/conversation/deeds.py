@@ -24,11 +24,11 @@ PERSON_BUTTON: Final[Buttons] = (((texts.TALK_TO_A_PERSON, PERSON),),)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What is said, and what changes with it. Labels of buttons are not translated yet; ``also`` follows the sentence
-    after a blank line; ``language``: said in this one, whatever the chat's is."""
+    """What is said, and what changes with it. Labels of buttons are not translated yet; ``also``: sentences
+    that follow, each after a blank line; ``language``: said in this one, whatever the chat's is."""
 
     text: Sentence | str
-    also: Sentence | str = ""
+    also: tuple[str, ...] = ()
     buttons: Buttons = ()
     change: Change | None = None
     language: str = ""
@@ -44,7 +44,7 @@ def outcome(state: ChatState, batch: Batch, act: Act) -> Outcome:
         case Deed.LANGUAGE:
             found = _language(act)
         case Deed.FORGET:
-            found = _forget(state, act, texts.ASK_AGAIN if batch.questions else "")
+            found = _forget(state, act, (texts.ASK_AGAIN,) if batch.questions else ())
         case Deed.ERASE:  # one that is not confirmed
             found = Outcome(texts.NOT_YOURS if act.by != act.user else texts.FORGET_EXPIRED)
         case Deed.KEEP:
@@ -77,7 +77,7 @@ def _language(act: Act) -> Outcome:
     return Outcome(texts.LANGUAGE_CHOSEN, change=Change({"chosen": act.argument}), language=act.argument)
 
 
-def _forget(state: ChatState, act: Act, also: str) -> Outcome:
+def _forget(state: ChatState, act: Act, also: tuple[str, ...]) -> Outcome:
     """Asks which, by buttons that are good for five minutes. Everything can always go: besides what was answered there
     may be questions that were not."""
     until = int(time.time()) + CONFIRM_SECONDS

@@ -6,6 +6,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from bot import texts
 from bot.chat_api.client import ChatApi
 from bot.conversation.batch import Reader
 from bot.conversation.control import Control
@@ -33,6 +34,11 @@ class Manner:
     model: str
     support_contact: str
     rich: bool
+
+    @property
+    def contact(self) -> tuple[str, ...]:
+        """The sentence that names the contact, where there is one."""
+        return (texts.CONTACT,) if self.support_contact else ()
 
     @property
     def version(self) -> str:

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from bot import texts
 from bot.conversation import deeds
 from bot.conversation.batch import Batch
 from bot.conversation.calls import Calls
@@ -85,7 +84,7 @@ class Speaker:
         """Says a sentence of our own; nothing of it is kept as history."""
         language = outcome.language or self.language(state, batch)
         words = self._desk.words
-        said = [words.say(part, language) for part in (outcome.text, outcome.also) if part]
+        said = [words.say(part, language) for part in (outcome.text, *outcome.also)]
         rows = tuple(tuple((words.say(label, language), data) for label, data in row) for row in outcome.buttons)
         record = with_marks(Record(batch.asked, "\n\n".join(said), plain=True), buttons=rows)
         await self.say(state, batch, Plan(record, "notice", outcome.change))
@@ -95,8 +94,7 @@ class Speaker:
         if self._desk.hand_off.can_call(state):
             await self.tell(state, batch, Outcome(sentence, buttons=deeds.PERSON_BUTTON))
         else:
-            contact = texts.CONTACT if self._desk.manner.support_contact else ""
-            await self.tell(state, batch, Outcome(sentence, contact))
+            await self.tell(state, batch, Outcome(sentence, self._desk.manner.contact))
 
     async def resume(self, state: ChatState, opened: OpenTurn, watch: Watch) -> None:
         """Says what an earlier worker had journaled, word for word."""

@@ -95,8 +95,9 @@ class Turns:
         await self._handle(state, await self._desk.reader.gather(state), watch)
 
     async def _handle(self, state: ChatState, batch: Batch, watch: Watch) -> None:
+        hand_off = self._desk.hand_off
         for correction, source in batch.corrections:
-            await self._desk.hand_off.correct(state, correction, source)
+            await hand_off.correct(state, correction, source)
         if batch.act is not None:
             await self._acts.carry_out(state, batch, batch.act, watch)
         elif batch.letter is not None:
@@ -104,9 +105,8 @@ class Turns:
         elif batch.questions:
             await self._hear(state, batch, watch)
         elif batch.notice is not None:
-            also = texts.OPERATOR if self._desk.hand_off.is_operator(state.ready.chat_id) else ""
-            welcomes = batch.notice.text in {texts.WELCOME, texts.HELP}
-            await self._speaker.tell(state, batch, Outcome(batch.notice.text, also if welcomes else ""))
+            told = batch.notice.text in {texts.WELCOME, texts.HELP} and hand_off.is_operator(state.ready.chat_id)
+            await self._speaker.tell(state, batch, Outcome(batch.notice.text, (texts.OPERATOR,) if told else ()))
         else:
             since = batch.blocked_ms or None
             await self._journal.finish(state, take=batch.take, marker=batch.marker, fate=batch.fate, blocked_ms=since)

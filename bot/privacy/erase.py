@@ -108,4 +108,4 @@ def receipt(plan: dict[str, Any]) -> Outcome:
     said = Sentence(texts.FORGOTTEN, {"when": when}, plural=texts.FORGOTTEN_MANY, count=plan["count"])
     buttons = (((texts.REMOVE_MINE, f"tidy:{plan['user']}"),),)
     change = Change(drop=["forget"])
-    return Outcome(said, texts.FORGOTTEN_MORE, buttons, change, language=plan["language"])
+    return Outcome(said, (texts.FORGOTTEN_MORE,), buttons, change, language=plan["language"])
