@@ -1,0 +1,1 @@
+"""What the service reads into words before it believes them: hidden characters, links, rules, secrets, promises."""
