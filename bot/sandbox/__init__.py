@@ -1,7 +1,7 @@
 """Local stand-ins for the two servers that the service talks to: Telegram's Bot API and a chat API."""
 
 from bot.sandbox.call_log import Call
-from bot.sandbox.chat_api import NATURAL, ChatApiServer, ChatBehaviour, ChatRequest
+from bot.sandbox.chat_api import NATURAL, ChatApiServer, ChatBehaviour, ChatCall, ChatRequest
 from bot.sandbox.chat_faults import ChatFault
 from bot.sandbox.faults import Fault, FaultPlan
 from bot.sandbox.flood import FloodLimits
@@ -17,6 +17,7 @@ __all__ = [
     "Call",
     "ChatApiServer",
     "ChatBehaviour",
+    "ChatCall",
     "ChatFault",
     "ChatRequest",
     "Fault",
