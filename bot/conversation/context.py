@@ -11,13 +11,13 @@ from typing import Final
 from bot.conversation.notes import Message, Notes, Past
 from bot.conversation.tokens import count_tokens, most_tokens
 
-__all__ = ["Context", "Message", "Past", "QuestionTooLongError", "build"]
+__all__ = ["STATEMENTS_PART", "Context", "Message", "Past", "QuestionTooLongError", "build"]
 
 _KEPT_SHARE: Final = 0.5
-_STATEMENTS_PART: Final = 8
-"""Statements take an eighth of the budget at most …"""
+STATEMENTS_PART: Final = 8
+"""Statements take an eighth of the budget at most, ..."""
 _NOTES_PART: Final = 4
-"""… and with the summary and the words around both a quarter."""
+"""... and with the summary and the words around both a quarter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +45,11 @@ def build(prompt: str, past: list[Past], question: str, budget: int, notes: Note
         room = budget - count_tokens(prompt) - count_tokens(question)
         if room < 0:
             raise QuestionTooLongError
-        kept = _trimmed(past, room - _told_size(told), int(room * _KEPT_SHARE))
+        free = room - _told_size(told)
+        kept = _trimmed(past, free, int(max(free, room / 2) * _KEPT_SHARE))
         if len(kept) < len(past):
             first = kept[0].stored.number if kept else past[-1].stored.number + 1
-            notes = (notes or Notes()).grown(past[: len(past) - len(kept)], budget // _STATEMENTS_PART)
+            notes = (notes or Notes()).grown(past[: len(past) - len(kept)], budget // STATEMENTS_PART)
         if notes:
             told = notes.fitted(min(budget // _NOTES_PART, room - sum(map(_size, kept)))).told()
     messages: list[Message] = [{"role": "system", "content": _system(prompt, told)}]

@@ -172,7 +172,7 @@ def _corrected(statements: tuple[str, ...]) -> list[int]:
 
 def _subjects(statement: str) -> set[str]:
     found = {" ".join(set(_words(match[1]).split()) - _FRESH) for match in _SUBJECT.finditer(statement)}
-    return found | ({"*name"} if _NAMED.search(statement) else set())
+    return (found - {""}) | ({"*name"} if _NAMED.search(statement) else set())
 
 
 def _words(text: str) -> str:

@@ -154,7 +154,7 @@ def test_growing_in_steps_is_growing_at_once(before: list[list[str]], after: lis
     first, second = turns(before), turns(after, start=len(before) + 1)
     at_once = Notes().grown([*first, *second], 100_000)
     assert Notes().grown(first, 100_000).grown(second, 100_000) == at_once
-    assert at_once.grown(second, 100_000) == at_once
+    assert at_once.grown(first, 100_000).grown(second, 100_000) == at_once
     assert Notes.unpacked(at_once.packed()) == at_once
 
 
@@ -193,6 +193,16 @@ def test_what_was_corrected_goes_first_and_then_the_least_telling() -> None:
     assert noted(*said, most=sum(sizes)) == tuple(said)
     assert noted(*said, most=sum(sizes) - 1) == (said[1], said[2], said[3])
     assert noted(*said, most=sizes[2] + sizes[3]) == (said[2], said[3])
+
+
+def test_a_fact_outlasts_a_flood_of_lesser_statements() -> None:
+    """What names an order or a person is told when everyday sentences have long been left out."""
+    fact, notes = "My order number is 84-4711.", Notes()
+    notes = notes.grown(turns([[fact]]), 200)
+    for number in range(2, 1001):
+        notes = notes.grown(turns([[f"I tried step {number % 100} and it took {number} minutes."]], start=number), 200)
+    assert notes.statements[0] == fact
+    assert notes.statements[-1].endswith(" 1000 minutes.")
 
 
 def test_of_what_is_said_twice_the_later_stays() -> None:
