@@ -1,15 +1,17 @@
 """Puts a worker together. Imported off the event loop, since it brings half of what the service is made of."""
 
 from contextlib import AsyncExitStack
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from bot import texts
 from bot.chat_api.client import ChatApi
+from bot.chat_api.endpoint import Endpoint, Limits, Place
 from bot.conversation.batch import Dispatch, Reader
 from bot.conversation.control import Control
 from bot.conversation.desk import Desk, Manner
 from bot.conversation.handoff import HandOff
 from bot.conversation.parcels import Parcels
+from bot.conversation.remotes import Remotes
 from bot.conversation.turn import Turns
 from bot.conversation.window import Window
 from bot.delivery.lane import Lane
@@ -22,6 +24,7 @@ from bot.texts import Words
 from bot.worker import Worker
 from storage.history import History
 from storage.journal import Journal
+from storage.removals import Removals
 
 
 async def worker_of(stack: AsyncExitStack, parts: Parts, dispatch: Dispatch, username: str) -> Worker:
@@ -34,6 +37,7 @@ async def worker_of(stack: AsyncExitStack, parts: Parts, dispatch: Dispatch, use
     control = Control(parts.keys.control)
     await stack.enter_async_context(owned(control.listen(caller), "control"))
     lane, desk = await _desk(stack, parts, control, dispatch, username)
+    await stack.enter_async_context(owned(desk.remotes.keep_tending(parts.timing.removals), "remotes"))
     return Worker(
         reader=reader,
         inbox=parts.inbox,
@@ -63,6 +67,9 @@ async def _desk(
         by_markup=settings.probe_by_markup,
     )
     history = History(parts.store, parts.keys)
+    assert settings.bot_token is not None
+    secret = settings.bot_token.get_secret_value().encode()
+    remotes = Remotes(journal, parts.vault, Removals(parts.store, parts.keys), chat_api, secret)
     words = Words(processor=_processor(settings), contact=settings.support_contact)
     window = Window(history, parts.vault)
     desk = Desk(
@@ -73,10 +80,11 @@ async def _desk(
         telegram=parts.telegram,
         pace=pace,
         chat_api=chat_api,
+        remotes=remotes,
         reader=Reader(journal, parts.vault, window, lane, dispatch, persons=bool(settings.operator_ids)),
         control=control,
         hand_off=HandOff(parts.post, journal, words, settings.operator_ids),
-        eraser=Eraser(journal, window, parts.vault),
+        eraser=Eraser(journal, window, parts.vault, remotes),
         parcels=Parcels(Exporter(journal, history, parts.vault), words, username),
         post=parts.post,
         words=words,
@@ -86,6 +94,7 @@ async def _desk(
             settings.chat_model,
             settings.support_contact,
             settings.rich_messages,
+            int(settings.outage_minutes * 60_000),
         ),
         metrics=parts.metrics,
         recheck=parts.timing.recheck,
@@ -99,24 +108,55 @@ def _processor(settings: Settings) -> str:
 
 
 async def _chat_api(stack: AsyncExitStack, settings: Settings) -> ChatApi:
-
-    return await stack.enter_async_context(
-        ChatApi(
-            await _chat_api_url(stack, settings),
+    places = [
+        Place(
+            await _chat_api_url(stack, settings.chat_api_url),
             settings.chat_model,
-            key=settings.chat_api_key.get_secret_value() if settings.chat_api_key else "",
-            max_output_tokens=settings.max_output_tokens,
-            temperature=settings.chat_temperature,
-            proxy=settings.chat_api_proxy or None,
-            ca_file=settings.ca_file,
+            settings.chat_api_key.get_secret_value() if settings.chat_api_key else "",
+            settings.chat_api_dialect,
+            settings.chat_conversation_field,
         )
+    ]
+    places += [_fallback(settings, await _chat_api_url(stack, address)) for address in settings.chat_fallbacks]
+    limits = Limits(first=settings.chat_first_seconds, gap=settings.chat_gap_seconds, total=settings.chat_total_seconds)
+    endpoints = [
+        await stack.enter_async_context(
+            Endpoint(
+                place,
+                max_output_tokens=settings.max_output_tokens,
+                temperature=settings.chat_temperature,
+                proxy=settings.chat_api_proxy or None,
+                ca_file=settings.ca_file,
+                limits=limits,
+            )
+        )
+        for place in places
+    ]
+    return ChatApi(endpoints, total_seconds=limits.total)
+
+
+def _fallback(settings: Settings, address: str) -> Place:
+    """A further chat API. The key of the first goes nowhere but to its own host."""
+    parts = urlsplit(address)
+    own = urlsplit(settings.chat_api_url)
+    options = dict(parse_qsl(parts.fragment))
+    key = unquote(parts.password or parts.username or "")
+    if not key and settings.chat_api_key and (parts.scheme, parts.netloc) == (own.scheme, own.netloc):
+        key = settings.chat_api_key.get_secret_value()
+    host = parts.netloc.rpartition("@")[2]
+    return Place(
+        urlunsplit((parts.scheme, host, parts.path, parts.query, "")).rstrip("/"),
+        options.get("model", settings.chat_model),
+        key,
+        options.get("dialect", settings.chat_api_dialect),
+        options.get("field", settings.chat_conversation_field),
     )
 
 
-async def _chat_api_url(stack: AsyncExitStack, settings: Settings) -> str:
+async def _chat_api_url(stack: AsyncExitStack, address: str) -> str:
     """The chat API's address; ``offline`` starts the built-in model on a loopback port of this process."""
-    if settings.chat_api_url != OFFLINE:
-        return settings.chat_api_url
+    if address != OFFLINE:
+        return address
     from bot.sandbox import NATURAL, ChatApiServer
 
     server = ChatApiServer(behaviour=NATURAL)

@@ -11,10 +11,12 @@ BotError
 │   ├── TelegramUnreachableError       the connection was never made: nothing was sent
 │   └── TelegramUncertainError         fate unknown: cut, timed out, or 5xx
 └── ChatApiError                   the chat API did not give an answer
-    ├── ChatApiUnavailableError        unreachable, 429, 5xx: another try may help
-    ├── ChatApiRefusedError            a definite refusal: the same request would be refused again
+    ├── ChatApiUnavailableError        unreachable, 429, 5xx, cut: another try may help
+    ├── ChatApiTimeoutError            nothing more came within the deadline
     ├── ChatApiGarbledError            the reply is not what the protocol promises
-    └── ChatApiTimeoutError            nothing more came within the deadline
+    ├── ChatApiEmptyError              an answer without words, or one that goes round in circles
+    ├── ChatApiRefusedError            a definite refusal: the same request would be refused again
+    └── ChatApiDownError               no endpoint can answer for now: the question should wait
 
 Errors of the store are drawn in `storage.errors`; that another worker took a chat over is one of them. No message here
 carries a secret or a customer's words: `str()` of any of these may be logged.
@@ -22,6 +24,7 @@ carries a secret or a customer's words: `str()` of any of these may be logged.
 
 import re
 from collections.abc import Iterable
+from enum import Enum
 
 _QUOTED = re.compile(r"\"[^\"]*\"|'[^']*'|“[^”]*”|\"[^\"]*$")
 
@@ -109,18 +112,50 @@ class ChatApiUnavailableError(ChatApiError):
         super().__init__(message)
 
 
-class ChatApiRefusedError(ChatApiError):
-    """A definite refusal with HTTP `status`; `code` is the provider's own word, such as `context_length_exceeded`."""
+class Reason(Enum):
+    """Why a chat API refuses for certain. The first five are for whoever runs the service to mend."""
 
-    def __init__(self, status: int, code: str | None = None) -> None:
+    KEY = "key"  # wrong, revoked, or without leave
+    CREDIT = "credit"  # the account is used up
+    MODEL = "model"  # unknown there
+    ADDRESS = "address"  # nothing speaks this dialect there
+    REQUEST = "request"  # anything else it does not take
+    FIELD = "field"  # it names a field of the request
+    SIZE = "size"  # more than it can read at once
+    CONTENT = "content"  # its filter
+    STATE = "state"  # what we thought it keeps is gone
+
+
+class ChatApiRefusedError(ChatApiError):
+    """A definite refusal with HTTP `status`; `code` is the provider's own word, such as `context_length_exceeded`;
+    `field`: the one that it names."""
+
+    def __init__(
+        self, status: int, code: str | None = None, *, reason: Reason = Reason.REQUEST, field: str = ""
+    ) -> None:
         self.status = status
         self.code = code
-        super().__init__(f"the chat API refused with {status}" + (f" ({code[:80]})" if code else ""))
+        self.reason = reason
+        self.field = field
+        super().__init__(f"the chat API refused with {status}, {reason.value}" + (f" ({code[:80]})" if code else ""))
 
 
 class ChatApiGarbledError(ChatApiError):
-    """The reply breaks the protocol: HTML, an empty body, an event that is no JSON."""
+    """The reply breaks the protocol: HTML, an event that is no JSON."""
+
+
+class ChatApiEmptyError(ChatApiError):
+    """An answer without words, or one that repeats itself without end."""
 
 
 class ChatApiTimeoutError(ChatApiError):
     """The first words, the next words or the whole answer took longer than allowed."""
+
+
+class ChatApiDownError(ChatApiError):
+    """No endpoint can answer for now; `seconds` until a try may make sense, `reason` where it is known to be ours."""
+
+    def __init__(self, message: str, *, seconds: float = 0.0, reason: Reason | None = None) -> None:
+        self.seconds = seconds
+        self.reason = reason
+        super().__init__(message)

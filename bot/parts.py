@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from bot.conversation.post import Post
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _CONNECTIONS: Final = 8
 _STORE_SECONDS: Final = 5.0
 _START_SECONDS: Final = 8.0
+_BESIDE_THE_ANSWER_SECONDS: Final = 60.0
 _Result = TypeVar("_Result")
 _log = get_logger(__name__)
 
@@ -82,6 +83,7 @@ async def open_parts(stack: AsyncExitStack, settings: Settings, timing: Timing) 
     post = Post(inbox, vault)
     operators = frozenset(settings.operator_ids)
     ingress = Ingress(post, marks, metrics, queue_cap=settings.queue_cap, operators=operators)
+    timing = replace(timing, turn=max(timing.turn, settings.chat_total_seconds + _BESIDE_THE_ANSWER_SECONDS))
     return Parts(settings, target, store, keys, inbox, marks, vault, post, telegram, metrics, ingress, alone, timing)
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_core import ErrorDetails, PydanticCustomError
@@ -19,6 +19,9 @@ from bot.errors import SettingsError
 
 OFFLINE = "offline"
 """The value of CHAT_API_URL that names the built-in model."""
+
+DIALECTS = ("completions", "responses", "dify")
+_FALLBACK_OPTIONS = ("model", "dialect", "field")
 
 TELEGRAM_URL = "https://api.telegram.org"
 WEBHOOK_PATH = "/telegram/webhook"
@@ -62,6 +65,15 @@ def _chat_address(value: str) -> str:
     return OFFLINE if value.lower() == OFFLINE else _http_address(value)
 
 
+def _fallback(value: str) -> str:
+    """An address with what is different there behind a hash: ``#model=…&dialect=…&field=…``."""
+    address, _, options = value.partition("#")
+    for name, given in parse_qsl(options, keep_blank_values=True):
+        if name not in _FALLBACK_OPTIONS or not given or (name == "dialect" and given not in DIALECTS):
+            raise _wrong("names something that cannot be set for one of them")
+    return f"{_chat_address(address)}#{options}" if options else _chat_address(address)
+
+
 def _parts(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
@@ -94,6 +106,7 @@ def _beside_master_key(fields: dict[str, Any]) -> str:
     return f"sqlite:{path.parent / 'keyring.db'}"
 
 
+FallbackAddress = Annotated[str, AfterValidator(_fallback)]
 WebAddress = Annotated[str, AfterValidator(_http_address)]
 ChatAddress = Annotated[str, AfterValidator(_chat_address)]
 UserPath = Annotated[Path, AfterValidator(Path.expanduser)]
@@ -145,9 +158,16 @@ class Settings(BaseSettings):
     chat_conversation_field: str = Field(
         "", pattern=r"^([A-Za-z_][A-Za-z0-9_.-]{0,63})?$", description="a field's name, such as conversation_id"
     )
-    chat_fallbacks: Annotated[tuple[ChatAddress, ...], NoDecode, Listed] = Field(
-        (), repr=False, description="addresses of further chat APIs, separated by commas"
+    chat_fallbacks: Annotated[tuple[FallbackAddress, ...], NoDecode, Listed] = Field(
+        (),
+        repr=False,
+        description="addresses of further chat APIs, separated by commas, each like "
+        "https://KEY@llm.example.com/v1#model=NAME&dialect=completions",
     )
+    chat_first_seconds: float = Field(60, gt=0, le=3600, description="a number of seconds up to 3600")
+    chat_gap_seconds: float = Field(60, gt=0, le=3600, description="a number of seconds up to 3600")
+    chat_total_seconds: float = Field(240, gt=0, le=3600, description="a number of seconds up to 3600")
+    outage_minutes: float = Field(30, ge=0, le=1440, description="a number of minutes from 0 to 1440")
     chat_api_proxy: WebAddress = Field(
         "", repr=False, description="an HTTP proxy such as http://user:password@proxy.example.com:3128"
     )
@@ -217,8 +237,8 @@ class Settings(BaseSettings):
         held += [secret.get_secret_value() for secret in (self.webhook_secret, self.chat_api_key) if secret]
         addresses = [self.telegram_proxy, self.chat_api_url, self.chat_api_proxy, self.redis_url, self.keyring_url]
         for address in (*addresses, *self.chat_fallbacks):
-            password = _password(address)
-            held += [password, unquote(password)]
+            for secret in _passwords(address):
+                held += [secret, unquote(secret)]
         return tuple(sorted({text for text in held if len(text) >= _MIN_REDACTED or text == token != ""}))
 
     def require_for_run(self) -> None:
@@ -239,8 +259,6 @@ class Settings(BaseSettings):
             yield from self._webhook_faults()
         if self.consent_required:
             yield "CONSENT_REQUIRED is true, but asking for consent is not built yet: set it to false or leave it out."
-        if self.chat_api_dialect != "completions":
-            yield "CHAT_API_DIALECT names a dialect that is not built yet: write completions or leave it out."
 
     def _webhook_faults(self) -> Iterator[str]:
         if self.webhook_secret is None:
@@ -278,7 +296,7 @@ class Settings(BaseSettings):
                 yield f"{name.upper()} is set, but nothing uses it yet in this version."
 
 
-_NOT_IN_FORCE = {"chat_conversation_field", "chat_fallbacks", "retention_days"}
+_NOT_IN_FORCE = {"retention_days"}
 
 _NOT_CONFIGURED = (
     "BOT_TOKEN is not set: write the token from @BotFather into .env, "
@@ -325,11 +343,13 @@ def _sentences(found: Iterable[ErrorDetails]) -> list[str]:
     return list(sentences) or ["The settings cannot be understood: compare them with .env.example."]
 
 
-def _password(address: str) -> str:
+def _passwords(address: str) -> tuple[str, ...]:
+    """What an address holds that is secret; a name without a password is a key there."""
     try:
-        return urlsplit(address).password or ""
+        parts = urlsplit(address)
     except ValueError:
-        return ""
+        return ()
+    return tuple(found for found in (parts.password, parts.username if not parts.password else "") if found)
 
 
 def _readable(path: Path | None) -> Iterator[str]:

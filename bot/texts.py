@@ -56,10 +56,16 @@ TOO_MANY: Final = N_(
     "You sent more messages than I can keep waiting, so I did not read the last ones. Please send them again, "
     "a few at a time."
 )
-NO_ANSWER: Final = N_(
-    "I cannot reach the service that writes my answers at the moment. Your message has arrived; please ask again "
-    "in a few minutes."
+WAITING: Final = N_(
+    "I cannot reach the service that writes my answers at the moment. Your message is kept, and I answer it as soon as "
+    "the service is back."
 )
+NO_ANSWER: Final = N_(
+    "I still cannot reach the service that writes my answers, so I could not answer your last message. Please ask again "
+    "later."
+)
+NOT_TAKEN: Final = N_("The service that writes my answers did not accept this. Please ask again in other words.")
+FILTERED: Final = N_("I may not answer this. If you think that is wrong, a person can help.")
 EMPTY_ANSWER: Final = N_("I could not find an answer to this. Please ask again in other words.")
 UNDELIVERABLE: Final = N_("I had an answer, but Telegram did not accept it. Please ask again in other words.")
 EXPORT_REFUSED: Final = N_("Telegram did not accept the file with your conversations. Please try /export again later.")
@@ -72,6 +78,11 @@ CONTACT: Final = N_("To reach a person: {contact}")
 TALK_TO_A_PERSON: Final = N_("Talk to a person")
 
 STOPPED_MARK: Final = N_("⏹ Stopped.")
+CUT_LENGTH: Final = N_("✂ This answer reached its longest length.")
+CUT_FILTER: Final = N_("✂ The rest of this answer was held back by a filter.")
+CUT_FAULT: Final = N_("✂ The rest of this answer is missing because of a fault.")
+CONTINUE: Final = N_("Continue")
+PLEASE_CONTINUE: Final = N_("Please continue your last answer where it ended.")
 STOPPED: Final = N_("Stopped. Nothing had been written yet.")
 NOTHING_TO_STOP: Final = N_("There is nothing to stop: no answer is being written.")
 ANEW: Final = N_(
@@ -105,6 +116,10 @@ FORGOTTEN_MORE: Final = N_(
     "Its keys were destroyed first, so copies in backups cannot be read either. What you see above is Telegram's own copy: "
     "delete it there, or let me remove my messages that are younger than 48 hours."
 )
+FORGOTTEN_REMOTE: Final = N_(
+    "{processor} keeps a copy of the conversation, too: I have asked for its deletion, and go on asking until it is "
+    "confirmed."
+)
 REMOVE_MINE: Final = N_("Remove the bot's messages")
 REMOVED, REMOVED_MANY = NN_(
     "I removed {count} message of mine. Older ones you can delete in Telegram yourself.",
@@ -119,6 +134,10 @@ EXPORT_PART: Final = N_("Your conversations, part {part} of {parts}: open chat.h
 HANDED: Final = N_(
     "A person takes over. I passed your last messages on and will not answer until they are done; whatever you write "
     "now goes to them. /handback brings me back."
+)
+HANDED_FOR_LONG: Final = N_(
+    "The service that writes my answers is still away, so a person takes over. Whatever you write now goes to them. "
+    "/handback brings me back."
 )
 HANDED_ALREADY: Final = N_("Your messages already go to a person. /handback brings the assistant back.")
 NO_PERSON: Final = N_("No person can be reached from this chat at the moment. You can go on asking me.")

@@ -19,3 +19,4 @@ class Timing:
     leader: float = 15.0
     drain: float = 18.0
     poll: float = 25.0
+    removals: float = 10.0

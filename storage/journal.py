@@ -15,6 +15,7 @@ from storage.errors import StorageError
 from storage.inbox import Mail, Ready
 from storage.keys import ChatKeys, Keys
 from storage.scripts import Store
+from storage.usage import Used, used_of
 
 
 class Fate(Enum):
@@ -28,6 +29,9 @@ class Fate(Enum):
 
 TIRED_AFTER = 4
 """Claims in a row that ended in nothing, after which a chat rests before the next."""
+
+_MOST_SPENT = 10**12
+"""A turn's charge at most: what a chat API reports is not ours, and the store counts exactly up to 2^53 only."""
 
 
 How = Literal["forgive", "count", "rest"]
@@ -73,15 +77,19 @@ class Planned:
 @dataclass(slots=True)
 class Change:
     """What a turn changes in its chat when it ends, in one step with it: fields to set and to delete, ended
-    conversations to list (``topic:conversation:turns``), and what the turn's messages stand for (``chat:topic``)."""
+    conversations to list (``topic:conversation:turns``), what the turn's messages stand for (``chat:topic``), and what
+    it used: messages, tokens and millionths of money."""
 
     put: dict[str, str] = field(default_factory=dict)
     drop: list[str] = field(default_factory=list)
     past: list[str] = field(default_factory=list)
     link: str = ""
+    spend: tuple[int, int, int] | None = None
 
     def packed(self) -> bytes:
         parts: dict[str, Any] = {"set": self.put, "del": self.drop, "past": self.past}
+        if self.spend is not None:
+            parts["spend"] = [min(max(amount, 0), _MOST_SPENT) for amount in self.spend]
         parts = {name: part for name, part in parts.items() if part}
         return orjson.dumps(parts | ({"link": self.link} if self.link else {}))
 
@@ -95,7 +103,9 @@ class ChatState:
     last known one; ``handed_ms``: since when a person answers; ``forgetting``: the plan of an unfinished forget;
     ``done``: the fence of the last finished turn; ``stopped``: the update that stopped an answer last;
     ``until_ms``: not before then it is to go on, unless something urgent cannot wait; ``tidy``: our messages of what
-    was forgotten last.
+    was forgotten last; ``remote``: by topic, what its chat API keeps, sealed; ``waiting``: since when (ms) and why the
+    first question waits (``since:why``); ``used``: what the customer used in this minute, UTC day and UTC month (``m``,
+    ``d``, ``M``).
     """
 
     ready: Ready
@@ -122,6 +132,9 @@ class ChatState:
     stopped: int = 0
     until_ms: int = 0
     tidy: list[int] = field(default_factory=list)
+    remote: dict[int, bytes] = field(default_factory=dict)
+    waiting: str = ""
+    used: dict[str, Used] = field(default_factory=dict)
 
     def conversation_of(self, topic: int) -> int:
         """The number of a topic's current conversation. Numbers of a chat are never used again."""
@@ -183,6 +196,9 @@ class Journal:
             stopped=int(fields.get("stopped", 0)),
             until_ms=int(fields.get("until", 0)),
             tidy=[int(number) for number in fields.get("tidy", b"").split(b",") if number],
+            used=used_of(fields, int(reply[2])),
+            remote={int(name[2:]): value for name, value in fields.items() if name.startswith("r:")},
+            waiting=fields.get("waits", b"").decode(),
             forgetting=orjson.loads(fields["forget"]) if "forget" in fields else {},
         )
 
@@ -311,6 +327,21 @@ class Journal:
         names = [keys.chat, keys.past, keys.dead, keys.tomb]
         if not await self._store.insist("erased", names, [state.fence, orjson.dumps(plan), gone]):
             raise StaleFenceError
+
+    async def keep(self, state: ChatState, entry: bytes) -> bool:
+        """Notes what a chat API began to keep: ``topic:conversation:`` and the sealed id. False when another worker
+        took the chat over."""
+        keys = self._of(state)
+        return bool(await self._store.insist("keep", [keys.chat, keys.remotes], [state.fence, entry]))
+
+    async def kept(self, state: ChatState) -> list[bytes]:
+        """All entries of ``keep``, oldest first."""
+        return list(await self._store.call("LRANGE", self._of(state).remotes, 0, -1))
+
+    async def kept_no_more(self, state: ChatState, entries: Sequence[bytes]) -> None:
+        """Takes entries of ``keep`` away."""
+        for entry in entries:
+            await self._store.call("LREM", self._of(state).remotes, 0, entry)
 
     async def remove(self, state: ChatState, turns: Sequence[tuple[int, int]]) -> None:
         """Removes the turns of conversations (topic, number), whose numbers are never used again."""

@@ -11,8 +11,11 @@ seen       zset    update ids, score = time stored (ms), 25 hours          enque
 later      zset    chats that wait for a time, score = due (ms)           park, wake
 sweeps     zset    ``chat:hi:n`` to look for strays, score = due (ms)     finish, erase, sweep
 trash      zset    ``chat:message`` to delete, score = time (ms)          register, finish (plain ZREM)
-stats      hash    ``depth``: stored updates not yet finished             enqueue, finish, erase
-chat:C     hash    fence, epoch, entry, journal of the open turn, marks   all
+stats      hash    ``depth``: stored updates not yet finished; ``u:…``:   enqueue, finish, erase
+                   what the partition's chats used (storage/usage.py)
+chat:C     hash    fence, epoch, entry, journal of the open turn, marks;  all
+                   ``u:m``, ``u:d``, ``u:M``: what was used (numbers: a
+                   forget leaves them, or it would lift limits)
 mail:C     list    sealed updates, oldest first                           enqueue, begin, finish, erase
 own:C      zset    the last message ids we own in the chat                register, finish
 tomb:C     zset    message ids that lost against another copy             register, finish
@@ -20,11 +23,13 @@ dead:C     hash    sealed updates set aside, by update id                 (plain
 turns:C:…  hash    sealed turns of one conversation, by number            begin, finish, correct, sizes
 past:C     list    ``topic:conversation:turns`` of ended conversations    finish
 links:C    hash    message id in an operator's chat → the customer's      finish
+remotes:C  list    sealed ids of what chat APIs keep of the chat          keep (plain LRANGE, LREM)
 ids:C      zset    known message ids of a supergroup, the last of them    (plain ZADD)
 ids        zset    known message ids of all private chats and groups      (plain ZADD)
 leader     string  who polls Telegram                                     lead
 control    channel chats whose running turn should look at its mail       enqueue
 menu       string  which command menus Telegram was given                 (plain GET, SET)
+removals   zset    what chat APIs are to delete, score = due (ms)         (plain ZADD, ZREM)
 =========  ======  =====================================================  =========================================
 """
 
@@ -64,6 +69,7 @@ class ChatKeys:
     dead: str
     past: str
     links: str
+    remotes: str
     ready: str
     seen: str
     later: str
@@ -92,6 +98,7 @@ class Keys:
         self.leader = f"{self._bot}:leader"
         self.control = f"{self._bot}:control"
         self.menu = f"{self._bot}:menu"
+        self.removals = f"{self._bot}:removals"
 
     def partition(self, name: str, partition: int) -> str:
         """``name`` is one of ready, seen, later, sweeps, trash, stats."""
@@ -107,6 +114,7 @@ class Keys:
             dead=f"{root}:dead:{chat_id}",
             past=f"{root}:past:{chat_id}",
             links=f"{root}:links:{chat_id}",
+            remotes=f"{root}:remotes:{chat_id}",
             ready=f"{root}:ready",
             seen=f"{root}:seen",
             later=f"{root}:later",

@@ -1,191 +1,197 @@
-"""Asks the chat API for an answer, streamed, and turns every failure into one of ours.
+"""Asks for an answer: the first endpoint that can give one, tried again where that may help.
 
-httpx over the aiohttp transport: it costs about half the CPU per chunk of httpx's own, and cancelling a request before
-its headers arrive leaks no place in the pool (measured). Requests go to the transport directly: redirects, cookies
-and authentication flows have no part in this, and passing them by saves a tenth of a turn.
+Another try starts from nothing, and what is shown only ever grows: a preview that shows the beginning of a failed
+answer keeps it until the next one is longer. Going on from the middle instead was rejected: another model, or the same
+one asked again, does not write the same words on, and few servers can continue a text.
 """
 
 import asyncio
 import random
 import time
-from collections.abc import Callable
-from contextlib import aclosing
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Self
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
-import aiohttp
-import httpx
-import orjson
-from httpx_aiohttp import AiohttpTransport
-
-from bot.chat_api import completions
+from bot.chat_api.asking import CUT, Answer, Ask
+from bot.chat_api.endpoint import Endpoint
 from bot.errors import (
+    ChatApiDownError,
+    ChatApiEmptyError,
     ChatApiError,
-    ChatApiGarbledError,
     ChatApiRefusedError,
     ChatApiTimeoutError,
     ChatApiUnavailableError,
+    Reason,
 )
+from bot.logs import get_logger
 
-TRIES: Final = 4
+_TRIES: Final = 4
+_TRIES_BESIDE_OTHERS: Final = 2
+_EMPTY_TRIES: Final = 2
 _RETRY_WITHIN_SECONDS: Final = 20.0
-_RETRIED: Final = frozenset({408, 409, 425, 429})
+_OURS_TO_MEND: Final = frozenset({Reason.KEY, Reason.CREDIT, Reason.MODEL, Reason.ADDRESS})
+_ABOUT_THE_QUESTION: Final = frozenset({Reason.SIZE, Reason.CONTENT})
+_PATIENCE_SECONDS: Final = 5.0
+_WORTH_SHOWING: Final = 200
+"""Characters of an unfinished answer that are better than none."""
 
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Deadlines in seconds: connecting, from one chunk to the next (the first included), the whole answer."""
-
-    connect: float = 5.0
-    gap: float = 60.0
-    total: float = 240.0
+_log = get_logger(__name__)
 
 
 @dataclass(slots=True)
-class Answer:
-    """A whole answer. ``first_seconds``: from the request to the first text; tokens only where the API reports them."""
+class _Asking:
+    """One question on its way: what was said so far, and what went wrong last."""
 
-    text: str = ""
-    finish: str = ""
-    first_seconds: float = 0.0
-    prompt_tokens: int | None = None
-    answer_tokens: int | None = None
+    ask: Ask
+    show: Callable[[str], None]
+    started: float = field(default_factory=time.monotonic)
+    shown: int = 0
+    best: Answer = field(default_factory=Answer)
+    errors: list[ChatApiError] = field(default_factory=list)
+
+    def grown(self, text: str) -> None:
+        if len(text) >= self.shown:
+            self.shown = len(text)
+            self.show(text)
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self.started
 
 
 class ChatApi:
-    """One endpoint. Open with ``async with``; ``aclose`` may be called twice."""
+    """``endpoints``: in the order in which they are asked; opened and closed by whoever made them."""
 
-    def __init__(
-        self,
-        url: str,
-        model: str,
-        *,
-        key: str = "",
-        max_output_tokens: int,
-        temperature: float | None = None,
-        proxy: str | None = None,
-        ca_file: Path | None = None,
-        limits: Limits | None = None,
-    ) -> None:
-        self._url = httpx.URL(f"{url.rstrip('/')}/chat/completions")
-        self._headers = {"Host": self._url.netloc.decode("ascii")}
-        self._headers |= {"Content-Type": "application/json", "Accept": "text/event-stream"}
-        if key:
-            self._headers["Authorization"] = f"Bearer {key}"
-        self._options: dict[str, object] = {"model": model} if model else {}
-        self._options |= {"stream": True, "max_tokens": max_output_tokens}
-        if temperature is not None:
-            self._options["temperature"] = temperature
-        self._proxy = proxy
-        self._verify: Any = str(ca_file) if ca_file else True
-        self._limits = limits or Limits()
-        self._transport: AiohttpTransport | None = None
+    def __init__(self, endpoints: Sequence[Endpoint], *, total_seconds: float = 240.0) -> None:
+        self.endpoints = tuple(endpoints)
+        self._total = total_seconds
 
-    async def __aenter__(self) -> Self:
-        self._transport = AiohttpTransport(
-            verify=httpx.create_ssl_context(verify=self._verify, trust_env=False),
-            trust_env=False,
-            proxy=httpx.Proxy(self._proxy) if self._proxy else None,
-            limits=httpx.Limits(max_connections=2000, keepalive_expiry=60),
-            client=self._session,
-        )
-        return self
+    def endpoint(self, mark: str) -> Endpoint | None:
+        """The endpoint of that mark, if it is still configured."""
+        return next((one for one in self.endpoints if one.mark == mark), None)
 
-    def _session(self) -> aiohttp.ClientSession:
-        context = httpx.create_ssl_context(verify=self._verify, trust_env=False)
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=60, ssl=context)
-        return aiohttp.ClientSession(connector=connector, trust_env=False, read_bufsize=2**18)
+    @property
+    def keeps(self) -> bool:
+        """Whether any of them keeps conversations."""
+        return any(one.keeps for one in self.endpoints)
 
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
+    def down_seconds(self) -> float:
+        """Since when no endpoint was worth a try, in seconds; 0.0 where one is."""
+        since = [one.breaker.since for one in self.endpoints]
+        return time.monotonic() - max(since) if all(since) else 0.0
 
-    async def aclose(self) -> None:
-        if self._transport is not None:
-            transport, self._transport = self._transport, None
-            await transport.aclose()
+    async def ask(self, ask: Ask, show: Callable[[str], None], *, patient: bool = True) -> Answer:
+        """The whole answer; ``show`` gets the text so far as it grows. ``patient``: a short while is waited for an
+        endpoint that is about to be tried again, before it counts as down.
 
-    async def ask(self, messages: list[dict[str, str]], show: Callable[[str], None]) -> Answer:
-        """The whole answer; ``show`` gets the text so far as it grows. Raises ChatApiError after its own retries.
-
-        Another try starts from nothing: what a preview showed of a failed one is replaced as the next grows.
+        Raises ChatApiDownError where the question should wait, ChatApiRefusedError and ChatApiEmptyError where it is
+        the question that gets no answer.
         """
-        content = orjson.dumps({**self._options, "messages": messages})
-        started = time.monotonic()
-        for number in range(1, TRIES + 1):
-            try:
-                async with asyncio.timeout(self._limits.total):
-                    return await self._try(content, show)
-            except TimeoutError as error:
-                raise ChatApiTimeoutError("the answer took too long") from error
-            except (ChatApiUnavailableError, ChatApiGarbledError) as error:
-                pause = _pause(error, number)
-                if number == TRIES or time.monotonic() - started + pause > _RETRY_WITHIN_SECONDS:
-                    raise
-            await asyncio.sleep(pause)
-        raise ChatApiUnavailableError
-
-    async def _request(self, content: bytes) -> httpx.Response:
-        if self._transport is None:
-            raise ChatApiUnavailableError("the client is closed")
-        timeout = {"connect": self._limits.connect, "read": self._limits.gap, "write": 10.0, "pool": None}
-        request = httpx.Request(
-            "POST", self._url, headers=self._headers, content=content, extensions={"timeout": timeout}
-        )
-        response = await self._transport.handle_async_request(request)
-        response.request = request
-        return response
-
-    async def _try(self, content: bytes, show: Callable[[str], None]) -> Answer:
-        started = time.monotonic()
-        answer = Answer()
+        asking = _Asking(ask, show)
         try:
-            async with aclosing(await self._request(content)) as response:
-                if response.status_code != 200:
-                    raise _failure(response.status_code, response.headers, await response.aread())
-                async for delta in completions.deltas(response, answer):
-                    if not answer.text:
-                        answer.first_seconds = time.monotonic() - started
-                    answer.text += delta
-                    show(answer.text)
-        except httpx.ReadTimeout as error:
-            raise ChatApiTimeoutError("no words came within the deadline") from error
-        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-            raise ChatApiUnavailableError(f"{type(error).__name__}") from error
-        if not answer.text.strip():
-            raise ChatApiGarbledError("an empty answer")
+            async with asyncio.timeout(self._total):
+                if patient and 0 < (pause := self._shortest_pause()) <= _PATIENCE_SECONDS:
+                    await asyncio.sleep(pause)
+                answer = await self._first_answer(asking)
+        except TimeoutError:
+            answer, error = None, ChatApiTimeoutError("the answer took too long")
+            asking.errors.append(error)
+        if answer is not None:
+            return answer
+        if len(asking.best.text) >= _WORTH_SHOWING:
+            asking.best.finish = CUT
+            return asking.best
+        raise self._verdict(asking)
+
+    def _shortest_pause(self) -> float:
+        """Seconds until some endpoint is worth a try."""
+        return min(endpoint.breaker.pause() for endpoint in self.endpoints)
+
+    async def _first_answer(self, asking: _Asking) -> Answer | None:
+        for endpoint in self.endpoints:
+            if (pause := endpoint.breaker.pause()) > 0:
+                asking.errors.append(ChatApiUnavailableError("not asked: it failed before", retry_after=pause))
+                continue
+            answer = await self._insist(endpoint, asking)
+            if answer is not None:
+                return answer
+            if isinstance(asking.errors[-1], ChatApiRefusedError) and asking.errors[-1].reason in _ABOUT_THE_QUESTION:
+                return None
+        return None
+
+    async def _insist(self, endpoint: Endpoint, asking: _Asking) -> Answer | None:
+        """The endpoint's answer after its retries; None, with the error noted, where it gives none."""
+        tries = _TRIES if endpoint is self.endpoints[-1] else _TRIES_BESIDE_OTHERS
+        number = empty = 0
+        while True:
+            number += 1
+            try:
+                return await self._try(endpoint, asking)
+            except ChatApiError as error:
+                _log.info("chat_api.failed", endpoint=endpoint.mark, error=str(error), attempt=number)
+                asking.errors.append(error)
+                empty += isinstance(error, ChatApiEmptyError)
+                if isinstance(error, ChatApiRefusedError) and error.reason is Reason.STATE and asking.ask.remote:
+                    asking.ask = asking.ask.anew()  # what the provider kept is gone: our own history is told anew
+                    continue
+                pause = _pause(error, number)
+                late = asking.seconds + pause > _RETRY_WITHIN_SECONDS
+                if not _may_pass(error) or number >= tries or empty >= _EMPTY_TRIES or late:
+                    return None
+            await asyncio.sleep(pause)
+
+    async def _try(self, endpoint: Endpoint, asking: _Asking) -> Answer:
+        answer, breaker = Answer(), endpoint.breaker
+        breaker.begin()
+        try:
+            await endpoint.attempt(asking.ask, answer, asking.grown)
+        except ChatApiError as error:
+            if len(answer.text) > len(asking.best.text) and not isinstance(error, ChatApiEmptyError):
+                asking.best = answer
+            self._note(endpoint, error)
+            raise
+        except BaseException:
+            if len(answer.text) > len(asking.best.text):
+                asking.best = answer
+            breaker.leave()
+            raise
+        breaker.succeeded()
         return answer
+
+    @staticmethod
+    def _note(endpoint: Endpoint, error: ChatApiError) -> None:
+        if isinstance(error, ChatApiRefusedError) and error.reason not in _OURS_TO_MEND:
+            endpoint.breaker.leave()  # it is there, and refuses this question
+        elif isinstance(error, ChatApiEmptyError):
+            endpoint.breaker.leave()
+        else:
+            seconds = error.retry_after or 0.0 if isinstance(error, ChatApiUnavailableError) else 0.0
+            endpoint.breaker.failed(for_certain=isinstance(error, ChatApiRefusedError), seconds=seconds)
+
+    def _verdict(self, asking: _Asking) -> ChatApiError:
+        """Of all that went wrong, what the customer is to be told."""
+        last = asking.errors[-1]
+        if isinstance(last, ChatApiRefusedError) and last.reason in _ABOUT_THE_QUESTION:
+            return last
+        down = [error for error in asking.errors if _is_down(error)]
+        if not down:
+            return last
+        reasons = [error.reason for error in down if isinstance(error, ChatApiRefusedError)]
+        return ChatApiDownError(str(last), seconds=self._shortest_pause(), reason=reasons[-1] if reasons else None)
+
+
+def _is_down(error: ChatApiError) -> bool:
+    """Whether an error says that the endpoint cannot answer anybody, and not that it cannot answer this question."""
+    if isinstance(error, ChatApiRefusedError):
+        return error.reason in _OURS_TO_MEND
+    return not isinstance(error, ChatApiEmptyError)
+
+
+def _may_pass(error: ChatApiError) -> bool:
+    """Whether the same request may do better at once."""
+    return not isinstance(error, ChatApiRefusedError | ChatApiTimeoutError)
 
 
 def _pause(error: ChatApiError, number: int) -> float:
     asked = error.retry_after if isinstance(error, ChatApiUnavailableError) else None
     return asked if asked is not None else random.uniform(0.5, 1.0) * 0.4 * 2**number  # noqa: S311 (jitter)
-
-
-def _failure(status: int, headers: httpx.Headers, body: bytes) -> ChatApiError:
-    code = _code(body)
-    retried = status in _RETRIED or status >= 500 or code == "conversation_locked"
-    if retried and code != "insufficient_quota":
-        return ChatApiUnavailableError(f"status {status}", retry_after=_retry_after(headers))
-    return ChatApiRefusedError(status, code)
-
-
-def _code(body: bytes) -> str | None:
-    """The provider's word for the failure; some send a string, a list or HTML instead of the documented object."""
-    try:
-        reply = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    if isinstance(reply, list) and reply:
-        reply = reply[0]
-    error = reply.get("error") if isinstance(reply, dict) else None
-    code = error.get("code") or error.get("type") if isinstance(error, dict) else None
-    return str(code) if code is not None else None
-
-
-def _retry_after(headers: httpx.Headers) -> float | None:
-    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
-        value = headers.get(name, "")
-        if value.replace(".", "", 1).isdigit():
-            return float(value) * scale
-    return None

@@ -1,73 +1,72 @@
-"""The dialect of ``POST /chat/completions``: server-sent events of ``choices[0].delta`` (OpenAI API reference)."""
+"""``POST /chat/completions``: the context goes with every question (OpenAI API reference, "Chat").
 
-from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any
+With a conversation's field set, the id that the server returns is passed back beside it.
+"""
 
-import httpx
-import orjson
-from httpx_sse import EventSource, SSEError
+from collections.abc import Mapping
+from typing import Any
 
-from bot.errors import ChatApiGarbledError, ChatApiUnavailableError
+from bot.chat_api.asking import FILTER, LENGTH, Ask, Remote
+from bot.chat_api.dialect import Heard, Options, count, garbled, text_in
+from bot.chat_api.profile import Profile
 
-if TYPE_CHECKING:
-    from bot.chat_api.client import Answer
-
-
-async def deltas(response: httpx.Response, answer: "Answer") -> AsyncIterator[str]:
-    """The pieces of text as they come; finish reason and usage go into ``answer``. Raises ChatApiError."""
-    if response.headers.get("content-type", "").startswith("application/json"):
-        yield _whole(await response.aread(), answer)
-        return
-    # A chunked body that was cut raises; one that ended cleanly is whole even where the server sends no end mark.
-    ended = "chunked" in response.headers.get("transfer-encoding", "")
-    try:
-        async for event in EventSource(response).aiter_sse():
-            if event.data == "[DONE]":
-                ended = True
-                continue
-            if not event.data:
-                continue
-            text = _read(_loaded(event.data), answer)
-            ended = ended or bool(answer.finish)
-            if text:
-                yield text
-    except SSEError as error:
-        raise ChatApiGarbledError("no event stream") from error
-    if not ended:
-        raise ChatApiUnavailableError("the stream was cut")
+_FINISH = {"length": LENGTH, "max_tokens": LENGTH, "content_filter": FILTER}
 
 
-def _read(chunk: dict[str, Any], answer: "Answer") -> str:
-    """The text of one event; what else it tells goes into ``answer``."""
-    if usage := chunk.get("usage"):
-        answer.prompt_tokens = usage.get("prompt_tokens")
-        answer.answer_tokens = usage.get("completion_tokens")
-    choices = chunk.get("choices")
-    if not choices:
-        return ""
-    answer.finish = str(choices[0].get("finish_reason") or answer.finish)
-    text = (choices[0].get("delta") or {}).get("content")
-    return text if isinstance(text, str) else ""
+class Completions:
+    """``field``: the conversation's, "" for servers that keep none."""
 
+    path = "chat/completions"
 
-def _whole(body: bytes, answer: "Answer") -> str:
-    """The answer of a server that does not stream."""
-    reply = _loaded(body)
-    try:
-        choice = reply["choices"][0]
-        answer.finish = str(choice.get("finish_reason") or "")
-        return str(choice["message"]["content"] or "")
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
-        raise ChatApiGarbledError("a reply without a message") from error
+    def __init__(self, field: str = "") -> None:
+        self._field = field
+        self.keeps = bool(field)
+        self.optional = frozenset(
+            {"stream_options", "max_tokens", "max_completion_tokens", "temperature", "prompt_cache_key", "role"}
+            | ({field} if field else set())
+        )
 
+    def body(self, ask: Ask, options: Options, profile: Profile) -> dict[str, object]:
+        body: dict[str, object] = {"model": options.model} if options.model else {}
+        body |= {"messages": profile.told(ask.messages), "stream": True, "stream_options": {"include_usage": True}}
+        body[profile.limit] = options.max_output_tokens
+        if options.temperature is not None:
+            body["temperature"] = options.temperature
+        if profile.cache_key and ask.user:
+            body["prompt_cache_key"] = ask.user
+        if ask.remote is not None and self._field:
+            body[self._field] = ask.remote.id
+        return body
 
-def _loaded(data: str | bytes) -> dict[str, Any]:
-    try:
-        chunk = orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise ChatApiGarbledError("an event that is no JSON") from error
-    if not isinstance(chunk, dict):
-        raise ChatApiGarbledError("an event that is no object")
-    if chunk.get("error"):
-        raise ChatApiUnavailableError("an error in the stream")
-    return chunk
+    def read(self, event: Mapping[str, Any], heard: Heard) -> None:
+        if usage := event.get("usage"):
+            self._count(usage, heard)
+        if self._field and event.get(self._field):
+            heard.conversation = str(event[self._field])
+        choices = event.get("choices")
+        if not choices or not isinstance(choices, list) or not isinstance(choices[0], Mapping):
+            return
+        if finish := choices[0].get("finish_reason"):
+            heard.ended = True
+            heard.answer.finish = _FINISH.get(str(finish), "")
+        delta = choices[0].get("delta") or choices[0].get("message")
+        if isinstance(delta, Mapping):
+            heard.delta = text_in(delta.get("content")) or text_in(delta.get("refusal"))
+
+    def read_whole(self, reply: Mapping[str, Any], heard: Heard) -> None:
+        choices = reply.get("choices")
+        if not isinstance(choices, list) or not choices or not isinstance(choices[0], Mapping):
+            raise garbled("a message")
+        self.read(reply, heard)
+        heard.ended = True
+
+    def removals(self, remote: Remote, _: str) -> list[tuple[str, str, dict[str, object] | None]]:
+        return [("DELETE", f"conversations/{remote.id}", None)]
+
+    @staticmethod
+    def _count(usage: object, heard: Heard) -> None:
+        heard.answer.prompt_tokens = count(usage, "prompt_tokens")
+        heard.answer.answer_tokens = count(usage, "completion_tokens")
+        heard.answer.cached_tokens = count(usage, "prompt_tokens_details", "cached_tokens") or count(
+            usage, "prompt_cache_hit_tokens"
+        )

@@ -1,5 +1,7 @@
 """Carries out what commands, buttons and letters ask for. What they come to is decided in ``deeds`` and ``handoff``."""
 
+import time
+from dataclasses import replace
 from typing import Final
 
 from bot import texts
@@ -8,7 +10,7 @@ from bot.conversation.batch import MOST_MAIL, Batch
 from bot.conversation.control import Watch
 from bot.conversation.deeds import Outcome
 from bot.conversation.desk import Desk
-from bot.conversation.intents import Act, Deed, Letter, Notice, Sender
+from bot.conversation.intents import Act, Deed, Letter, Notice, Question, Sender
 from bot.conversation.record import Record
 from bot.conversation.shown import with_marks
 from bot.conversation.speaker import Plan, Speaker, now
@@ -44,6 +46,15 @@ class Acts:
                 await self._speaker.tell(state, batch, await self._desk.hand_off.back(state, batch, act))
             case _:
                 await self._speaker.tell(state, batch, deeds.outcome(state, batch, act))
+
+    def as_question(self, state: ChatState, batch: Batch, act: Act) -> Batch:
+        """A press of Continue is a question like any other."""
+        self._end_waiting_signs(batch.presses)
+        text = self._desk.words.say(texts.PLEASE_CONTINUE, self._speaker.language(state, batch))
+        question = Question(
+            act.message_id, act.topic, text, int(time.time()), len(text), language=act.language, name=act.name
+        )
+        return replace(batch, act=None, questions=[question], sources=[batch.last])
 
     async def deliver(self, state: ChatState, batch: Batch, letter: Letter) -> None:
         """Says what came from another chat of the bot."""

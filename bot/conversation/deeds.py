@@ -63,7 +63,7 @@ def _anew(state: ChatState, topic: int) -> Outcome:
         return Outcome(texts.ANEW)
     fresh = str(max(state.newest, number) + 1)
     put = {f"c:{topic}": fresh, "newest": fresh}
-    drop = [f"n:{topic}", f"s:{topic}"]
+    drop = [f"n:{topic}", f"s:{topic}", f"r:{topic}"]
     return Outcome(texts.ANEW, change=Change(put, drop, [f"{topic}:{number}:{last}"]))
 
 
@@ -88,6 +88,11 @@ def _forget(state: ChatState, act: Act, also: tuple[str, ...]) -> Outcome:
     rows.append(((texts.FORGET_ALL, f"{CONFIRMED}:{ALL}:{bound}"),))
     rows.append(((texts.FORGET_CANCEL, f"keep:{act.user}"),))
     return Outcome(texts.FORGET_ASK, also, tuple(rows))
+
+
+def goes_on(state: ChatState, act: Act) -> bool:
+    """Whether a press goes on with an answer that was cut: as long as nothing was said after it."""
+    return act.deed is Deed.MORE and act.number > 0 and act.number == state.last.get(act.topic)
 
 
 def is_confirmed(state: ChatState, act: Act, received_ms: int) -> bool:

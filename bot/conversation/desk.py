@@ -13,6 +13,7 @@ from bot.conversation.control import Control
 from bot.conversation.handoff import HandOff
 from bot.conversation.parcels import Parcels
 from bot.conversation.post import Post
+from bot.conversation.remotes import Remotes
 from bot.conversation.window import Window
 from bot.delivery.lane import Lane
 from bot.delivery.pace import Pace
@@ -27,13 +28,14 @@ from storage.vault import Vault
 @dataclass(frozen=True, slots=True)
 class Manner:
     """How answers are made: the prompt's text, the budget of a request in tokens, the way to a person; ``rich``: as
-    rich messages, where they fit into one."""
+    rich messages, where they fit into one; ``outage_ms``: how long questions wait while no chat API answers."""
 
     prompt: str
     context_tokens: int
     model: str
     support_contact: str
     rich: bool
+    outage_ms: int
 
     @property
     def contact(self) -> tuple[str, ...]:
@@ -57,6 +59,7 @@ class Desk:
     telegram: TelegramClient
     pace: Pace
     chat_api: ChatApi
+    remotes: Remotes
     reader: Reader
     control: Control
     hand_off: HandOff

@@ -73,6 +73,7 @@ class Deed(Enum):
     EXPORT = auto()
     PERSON = auto()
     BACK = auto()
+    MORE = auto()  # go on with an answer that was cut
     NONE = auto()  # a button that means nothing any more
 
 
@@ -80,8 +81,9 @@ class Deed(Enum):
 class Act:
     """A command or a press of a button. ``pressed``: the callback's id, "" for a command.
 
-    ``argument``: the language chosen, or the scope of a forget; ``draft_id``: of a stop by Telegram's own button;
-    ``conversation``, ``user`` and ``until`` (s) bind a confirmation; ``by``: who pressed; ``private``: their own chat.
+    ``argument``: the language chosen, or the scope of a forget; ``number``: the turn that is to go on;
+    ``draft_id``: of a stop by Telegram's own button; ``conversation``, ``user`` and ``until`` (s) bind a confirmation;
+    ``by``: who pressed; ``private``: their own chat.
     """
 
     deed: Deed
@@ -91,6 +93,7 @@ class Act:
     pressed: str = ""
     argument: str = ""
     draft_id: int = 0
+    number: int = 0
     conversation: int = -1
     user: int = 0
     until: int = 0

@@ -17,6 +17,7 @@ from bot.delivery.form import Piece
 from bot.delivery.lane import Copy, Say
 from bot.delivery.preview import Preview
 from bot.logs import get_logger
+from bot.texts import Sentence
 from storage.datakey import DataKey
 from storage.errors import SealBrokenError
 from storage.journal import Change, ChatState, Fate, OpenTurn, Planned
@@ -59,7 +60,11 @@ class Speaker:
         pieces = plan.pieces or self._desk.parcels.of(state, record) or self.pieces(record)
         seq = state.last.get(topic, 0) + 1
         sealed, header = await self._desk.window.sealed(state, topic, seq, record, plan.key)
-        planned = Planned(sealed, header, batch.take, len(pieces), plan.kind, topic, seq, batch.marker, plan.change)
+        change = plan.change
+        if state.waiting and batch.take:
+            change = change or Change()  # what waited is covered by this
+            change.drop.append("waits")
+        planned = Planned(sealed, header, batch.take, len(pieces), plan.kind, topic, seq, batch.marker, change)
         say = Say(
             turn=str(state.fence),
             planned=planned,
@@ -91,10 +96,13 @@ class Speaker:
 
     async def tell_fault(self, state: ChatState, batch: Batch, sentence: str) -> None:
         """Tells of a fault, with a way to a person."""
+        await self.tell(state, batch, self.fault(state, sentence))
+
+    def fault(self, state: ChatState, sentence: Sentence | str, change: Change | None = None) -> Outcome:
+        """A sentence that tells of a fault, with a way to a person."""
         if self._desk.hand_off.can_call(state):
-            await self.tell(state, batch, Outcome(sentence, buttons=deeds.PERSON_BUTTON))
-        else:
-            await self.tell(state, batch, Outcome(sentence, self._desk.manner.contact))
+            return Outcome(sentence, buttons=deeds.PERSON_BUTTON, change=change)
+        return Outcome(sentence, self._desk.manner.contact, change=change)
 
     async def resume(self, state: ChatState, opened: OpenTurn, watch: Watch) -> None:
         """Says what an earlier worker had journaled, word for word."""

@@ -9,22 +9,21 @@ import asyncio
 from typing import Final
 
 from bot import texts
+from bot.conversation import deeds
 from bot.conversation.acts import Acts
+from bot.conversation.answering import Answering, is_waiting
 from bot.conversation.batch import MOST_MAIL, Batch, HandlerFailedError
 from bot.conversation.calls import CalledAwayError, Calls
-from bot.conversation.context import Context, QuestionTooLongError, build
 from bot.conversation.control import Watch
 from bot.conversation.deeds import Outcome
 from bot.conversation.desk import Desk
-from bot.conversation.intents import Deed
 from bot.conversation.record import Record
 from bot.conversation.shown import with_marks
 from bot.conversation.speaker import Plan, Speaker, now
 from bot.delivery.lane import LaterError
-from bot.errors import ChatApiError
 from bot.logs import get_logger
 from storage.inbox import Mail, Ready
-from storage.journal import TIRED_AFTER, Change, ChatState
+from storage.journal import TIRED_AFTER, ChatState
 
 CRASHES: Final = 20
 FAILURES: Final = 5
@@ -47,6 +46,7 @@ class Turns:
         self._calls = Calls(desk)
         self._speaker = Speaker(desk, self._calls)
         self._acts = Acts(desk, self._speaker)
+        self._answering = Answering(desk, self._speaker, self._calls)
 
     async def work(self, ready: Ready) -> bool:
         """One claim of one chat; False when the entry no longer stands for the chat. Raises StorageError."""
@@ -72,9 +72,12 @@ class Turns:
     async def _go(self, state: ChatState, watch: Watch) -> None:
         if state.until_ms > state.now_ms:
             # Woken before its time, by something urgent: a forget goes on, all else waits until Telegram lets us speak.
-            if not await self._acts.begin_forget(state):
+            if await self._acts.begin_forget(state):
+                return
+            # A question that waits for the model may be stopped, or be taken over by a person.
+            if state.open_turn is not None or not is_waiting(state) or not await self._is_called(state):
                 await self._journal.park(state, state.until_ms - state.now_ms, how="rest")
-            return
+                return
         if state.tired:
             # Crashes of the process, not of a handler: give whatever dies here time to recover.
             rest = min(_REST_SECONDS * 2 ** (state.claims - TIRED_AFTER), _LONGEST_REST_SECONDS)
@@ -94,11 +97,16 @@ class Turns:
             return
         await self._handle(state, await self._desk.reader.gather(state), watch)
 
+    async def _is_called(self, state: ChatState) -> bool:
+        return bool(await self._desk.reader.urgent(state, state.mail))
+
     async def _handle(self, state: ChatState, batch: Batch, watch: Watch) -> None:
         hand_off = self._desk.hand_off
         for correction, source in batch.corrections:
             await hand_off.correct(state, correction, source)
-        if batch.act is not None:
+        if batch.act is not None and deeds.goes_on(state, batch.act):
+            await self._hear(state, self._acts.as_question(state, batch, batch.act), watch)
+        elif batch.act is not None:
             await self._acts.carry_out(state, batch, batch.act, watch)
         elif batch.letter is not None:
             await self._acts.deliver(state, batch, batch.letter)
@@ -122,64 +130,7 @@ class Turns:
         elif batch.questions[0].other:
             await self._speaker.tell(state, batch, Outcome(texts.ONLY_TEXT))
         else:
-            await self._answer(state, batch, watch)
-
-    # ---- the model's answer
-    async def _answer(self, state: ChatState, batch: Batch, watch: Watch) -> None:
-        past = await self._window.read(state, batch.topic)
-        manner = self._desk.manner
-        try:
-            context = build(manner.prompt, past, Record(batch.asked, "").question, manner.context_tokens)
-        except QuestionTooLongError:
-            await self._speaker.tell(state, batch, Outcome(texts.TOO_LONG))
-            return
-        plan = await self._asked(state, batch, context, watch)
-        if isinstance(plan, str):
-            await self._speaker.tell_fault(state, batch, plan)
-        else:
-            await self._speaker.say(state, batch, plan)
-
-    async def _asked(self, state: ChatState, batch: Batch, context: Context, watch: Watch) -> Plan | str:
-        """The answer, or the sentence for its absence. Raises CalledAwayError where neither is due yet."""
-        preview = self._speaker.preview(state, batch.topic)
-        preview.start()
-        try:
-            asking = self._desk.chat_api.ask(context.messages, preview.show)
-            answer = await self._calls.unless_called(state, watch, batch.take, batch.topic, asking)
-        except CalledAwayError as call:
-            await preview.close()
-            return self._stopped(state, batch, context, preview.text.rstrip(), call)
-        except ChatApiError as error:
-            self._metrics.chat_api_failures.labels(type(error).__name__).inc()
-            _log.warning("turn.unanswered", error=str(error))
-            await preview.close()
-            return texts.NO_ANSWER
-        finally:
-            preview.complete()
-        self._metrics.first_token.observe(answer.first_seconds)
-        await preview.close()
-        record = self._answered(batch, answer.text)
-        pieces = self._speaker.pieces(record)
-        return Plan(record, "answer", first=context.first, pieces=pieces) if pieces else texts.EMPTY_ANSWER
-
-    def _stopped(self, state: ChatState, batch: Batch, context: Context, text: str, call: CalledAwayError) -> Plan:
-        """What was shown is kept, marked as stopped. Without any of it, what called covers the question, too, or a
-        sentence does where other mail lies between."""
-        record = self._answered(batch, text)
-        language = self._speaker.language(state, batch)
-        change = Change({"stopped": str(call.source)}) if call.act.deed is Deed.STOP else None
-        pieces = self._speaker.pieces(record)
-        if call.act.deed is Deed.ERASE or (call.is_next and not pieces):
-            raise call
-        if not pieces:
-            words = self._desk.words.say(texts.STOPPED, language)
-            return Plan(Record(batch.asked, words, plain=True), "notice", change, context.first)
-        mark = self._desk.words.say(texts.STOPPED_MARK, language)
-        return Plan(with_marks(record, state="stopped", tail=mark), "answer", change, context.first)
-
-    def _answered(self, batch: Batch, text: str) -> Record:
-        manner = self._desk.manner
-        return now(Record(batch.asked, text, model=manner.model, more={"version": manner.version}))
+            await self._answering.answer(state, batch, watch)
 
     # ---- what cannot be handled
     async def _after_failure(self, state: ChatState, mail: Mail) -> None:

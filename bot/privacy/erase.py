@@ -14,6 +14,7 @@ from bot import texts
 from bot.conversation.deeds import ALL, Outcome
 from bot.conversation.intents import Act
 from bot.conversation.post import mail_bound, mail_key
+from bot.conversation.remotes import Remotes
 from bot.conversation.window import Window, talk_key
 from bot.texts import Sentence
 from storage.errors import SealBrokenError
@@ -25,16 +26,18 @@ from storage.vault import Vault
 class Eraser:
     """Carries out confirmed forgets. Raises StorageError."""
 
-    def __init__(self, journal: Journal, window: Window, vault: Vault) -> None:
+    def __init__(self, journal: Journal, window: Window, vault: Vault, remotes: Remotes) -> None:
         self._journal = journal
         self._window = window
         self._vault = vault
+        self._remotes = remotes
 
     async def begin(self, state: ChatState, act: Act, read: int, beside: Sequence[Mail], language: str) -> None:
         """From here on there is no way back. The first ``read`` items of the mailbox go with it, the press included,
         but for those ``beside`` it; what came after them stays, under the chat's next key."""
         plan = await self._plan(state, act)
         plan |= {"language": language, "topic": act.topic, "user": act.user, "at": int(time.time())}
+        plan["remote"] = await self._remotes.condemn(state, _conversations(plan))
         while True:
             mail = await self._journal.mail(state)
             kept = [await self._anew(state, item) for item in (*beside, *mail[read:])]
@@ -65,17 +68,26 @@ class Eraser:
             await self._vault.destroy(chat_id, marks=[bytes.fromhex(mark) for mark in plan["keys"]])
         await self._journal.remove(state, [(topic, number) for topic, number in plan["turns"]])
         self._window.forget(chat_id)
+        await self._remotes.drop(state, _conversations(plan))
         await self._journal.erased(state, {**plan, "done": True}, plan["gone"])
 
     async def _plan(self, state: ChatState, act: Act) -> dict[str, Any]:
         topics = set(state.last) | set(state.conversation) | {0} if act.argument == ALL else {act.topic}
         found = [(topic, state.conversation_of(topic), state.last.get(topic, 0)) for topic in sorted(topics)]
         fresh = str(max([state.newest, state.base, *(number for _, number, _ in found)]) + 1)
-        drop = [f"{name}:{topic}" for topic in sorted(topics) for name in ("n", "s")]
+        drop = [f"{name}:{topic}" for topic in sorted(topics) for name in ("n", "s", "r")]
         if act.argument == ALL:
             found += await self._journal.past(state.ready.chat_id)
             put = {"base": fresh, "newest": fresh}
-            drop += [*(f"c:{topic}" for topic in sorted(topics)), "chosen", "language", "handed", "edits", "stopped"]
+            drop += [
+                *(f"c:{topic}" for topic in sorted(topics)),
+                "chosen",
+                "language",
+                "handed",
+                "edits",
+                "stopped",
+                "waits",
+            ]
         else:
             put = {f"c:{act.topic}": fresh, "newest": fresh}
         # All there are, where everything goes: also those of topics in which nothing was answered yet. Whatever is
@@ -102,10 +114,16 @@ class Eraser:
         return [message_id for message_id in owned if message_id in shown]
 
 
+def _conversations(plan: dict[str, Any]) -> list[tuple[int, int]] | None:
+    """Those that are forgotten, None for all."""
+    return None if plan["gone"] == "*" else [(topic, number) for topic, number in plan["turns"]]
+
+
 def receipt(plan: dict[str, Any]) -> Outcome:
     """What was deleted and when, and what is out of reach."""
     when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(plan["at"]))
     said = Sentence(texts.FORGOTTEN, {"when": when}, plural=texts.FORGOTTEN_MANY, count=plan["count"])
     buttons = (((texts.REMOVE_MINE, f"tidy:{plan['user']}"),),)
     change = Change(drop=["forget"])
-    return Outcome(said, (texts.FORGOTTEN_MORE,), buttons, change, language=plan["language"])
+    also = (texts.FORGOTTEN_REMOTE,) if plan.get("remote") else ()
+    return Outcome(said, (*also, texts.FORGOTTEN_MORE), buttons, change, language=plan["language"])

@@ -156,6 +156,9 @@ async def on_press(press: CallbackQuery) -> Intent:
             )
         case ["keep" | "tidy" as name, asked_by] if _NUMBER.fullmatch(asked_by):
             return replace(act, deed=Deed.KEEP if name == "keep" else Deed.TIDY, user=int(asked_by))
+        case ["more", topic_id, number] if _NUMBER.fullmatch(topic_id) and _NUMBER.fullmatch(number):
+            shown = message.message_id if message is not None else 0
+            return replace(act, deed=Deed.MORE, topic=int(topic_id), number=int(number), message_id=shown)
         case ["language", language]:
             return replace(act, deed=Deed.LANGUAGE, argument=language)
         case [name] if name in _BUTTONS:

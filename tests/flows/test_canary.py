@@ -117,10 +117,11 @@ async def chatted(world: World, customer: Customer, place: Place) -> None:
     await place.rewritten()
     await stopped(world, customer)
     world.chat_api.faults.add(kind="500", count=100)
-    assert await customer.asks("canary-unanswered") == texts.NO_ANSWER
+    assert await customer.asks("canary-unanswered") == texts.WAITING
     world.chat_api.faults.clear()
-    world.telegram.customer_sends_file(customer.chat_id, "document", b"%PDF-", name="a.pdf", caption="canary-photo")
     await customer.sees(7)
+    world.telegram.customer_sends_file(customer.chat_id, "document", b"%PDF-", name="a.pdf", caption="canary-photo")
+    await customer.sees(8)
     await handed_over(world, customer, operator)
     world.telegram.faults.add(method="sendDocument", kind="accept_then_cut", count=1, chat_id=customer.chat_id)
     customer.writes("/export")
@@ -145,11 +146,11 @@ async def handed_over(world: World, customer: Customer, operator: Customer) -> N
     customer.writes("canary-relayed")
     letter = await letter_about(operator, "canary-relayed")
     operator.writes("canary-replied", reply_to=letter.message_id)
-    await customer.sees(10)
+    await customer.sees(11)
     world.telegram.customer_sends_file(customer.chat_id, "document", b"%PDF-", name="a.pdf", caption="canary-attached")
     copied = await letter_about(operator, "canary-attached")
     operator.writes("canary-replied again", reply_to=copied.message_id)
-    await customer.sees(11)
+    await customer.sees(12)
     world.telegram.faults.add(method="sendMessage", kind="429", seconds=60, count=99, chat_id=OPERATOR)
     customer.writes("canary-undelivered")
     await until(lambda: [call for call in world.telegram.calls if call.status == 429], "the refusal")
@@ -224,6 +225,7 @@ async def test_what_an_operator_does_with_a_customers_words_keeps_none_of_them(o
     reply = operator.writes("how can I help?", reply_to=letter.message_id)
     await customer.sees(2)
     operator.edits(reply, "how may I help?")
+    await customer.sees(3)
     told = {
         "message_id": letter.message_id,
         "date": 1,

@@ -19,17 +19,44 @@ def sends(world: World, customer: Customer) -> list[Call]:
     return [call for call in world.telegram.calls if (call.method, call.chat_id) == ("sendMessage", customer.chat_id)]
 
 
-@pytest.mark.parametrize("kind", ["503", "quota", "401", "400"])
-async def test_a_chat_api_that_is_down_gives_a_sentence_and_the_next_works(world: World, kind: ChatKind) -> None:
-    """The customer is not left alone; the sentence is in no later request."""
+@pytest.mark.parametrize("kind", ["503", "quota", "401"])
+async def test_a_question_waits_while_the_chat_api_is_down(world: World, kind: ChatKind) -> None:
+    """The customer is told once, and answered when it is back; the sentence is in no later request."""
     customer = world.customer()
     await customer.asks("alpha before")
     world.chat_api.faults.add(kind=kind, seconds=0.05)
-    assert await customer.asks("alpha lost") == texts.NO_ANSWER
+    assert await customer.asks("alpha waits") == texts.WAITING
+    await world.is_asked("alpha waits", len(world.asked("alpha waits")) + 1)
+    assert len(customer.texts) == 2
     world.chat_api.faults.clear()
-    assert await customer.asks("alpha after") == "Answer to: alpha after"
+    assert (await customer.sees(3))[-1] == "Answer to: alpha waits"
+    await customer.asks("alpha after")
     told = [message["content"] for message in world.asked("alpha after")[-1].messages[1:]]
-    assert told == ["alpha before", "Answer to: alpha before", "alpha after"]
+    before = [text for word in ("before", "waits") for text in (f"alpha {word}", f"Answer to: alpha {word}")]
+    assert told == [*before, "alpha after"]
+
+
+async def test_a_question_that_is_refused_gets_a_sentence_and_the_next_works(world: World) -> None:
+    """What would be refused again does not wait; neither it nor the sentence is in a later request."""
+    customer = world.customer()
+    await customer.asks("able before")
+    world.chat_api.faults.add(kind="400")
+    assert await customer.asks("able lost") == texts.NOT_TAKEN
+    world.chat_api.faults.clear()
+    assert await customer.asks("able after") == "Answer to: able after"
+    told = [message["content"] for message in world.asked("able after")[-1].messages[1:]]
+    assert told == ["able before", "Answer to: able before", "able after"]
+
+
+async def test_who_waits_can_stop(world: World) -> None:
+    """/stop covers the question that waits for the chat API; what is asked next is asked without it."""
+    customer = world.customer()
+    world.chat_api.faults.add(kind="503", seconds=0.05)
+    assert await customer.asks("adam waits") == texts.WAITING
+    assert await customer.asks("/stop") == texts.STOPPED
+    world.chat_api.faults.clear()
+    assert await customer.asks("adam next") == "Answer to: adam next"
+    assert "adam waits" not in str(world.asked("adam next")[-1].messages)
 
 
 @pytest.mark.parametrize("kind", ["garbage", "empty", "cut", "error_midway", "drop", "500"])
@@ -47,7 +74,7 @@ async def test_an_answer_without_anything_to_see_gets_a_sentence(world: World) -
     """Invisible characters are no answer, and are not kept as one."""
     world.chat_api.behaviour = ChatBehaviour(answer=lambda _: "\x01\x02\x03")
     customer = world.customer()
-    assert await customer.asks("charlie") in {texts.EMPTY_ANSWER, texts.NO_ANSWER}
+    assert await customer.asks("charlie") == texts.EMPTY_ANSWER
     world.at_ease()
     await customer.asks("charlie next")
     assert [message["role"] for message in world.asked("charlie next")[0].messages] == ["system", "user"]
