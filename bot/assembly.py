@@ -4,6 +4,7 @@ from contextlib import AsyncExitStack
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from bot import texts
+from bot.chat_api.breaker import Breaker
 from bot.chat_api.client import ChatApi
 from bot.chat_api.endpoint import Endpoint, Limits, Place
 from bot.conversation.batch import Dispatch, Reader
@@ -21,6 +22,7 @@ from bot.privacy.erase import Eraser
 from bot.privacy.export import Exporter
 from bot.settings import OFFLINE, Settings
 from bot.texts import Words
+from bot.timing import Timing
 from bot.worker import Worker
 from storage.history import History
 from storage.journal import Journal
@@ -55,7 +57,7 @@ async def _desk(
     """All that a turn works with."""
 
     settings = parts.settings
-    chat_api = await _chat_api(stack, settings)
+    chat_api = await _chat_api(stack, settings, parts.timing)
     journal, pace = Journal(parts.store, parts.keys, sweep_after=parts.timing.sweeps), Pace()
     lane = Lane(
         telegram=parts.telegram,
@@ -95,6 +97,7 @@ async def _desk(
             settings.support_contact,
             settings.rich_messages,
             int(settings.outage_minutes * 60_000),
+            int(parts.timing.rest * 1000),
         ),
         metrics=parts.metrics,
         recheck=parts.timing.recheck,
@@ -107,7 +110,7 @@ def _processor(settings: Settings) -> str:
     return texts.OFFLINE_MODEL if settings.chat_api_url == OFFLINE else urlsplit(settings.chat_api_url).hostname or "?"
 
 
-async def _chat_api(stack: AsyncExitStack, settings: Settings) -> ChatApi:
+async def _chat_api(stack: AsyncExitStack, settings: Settings, timing: Timing) -> ChatApi:
     places = [
         Place(
             await _chat_api_url(stack, settings.chat_api_url),
@@ -128,11 +131,12 @@ async def _chat_api(stack: AsyncExitStack, settings: Settings) -> ChatApi:
                 proxy=settings.chat_api_proxy or None,
                 ca_file=settings.ca_file,
                 limits=limits,
+                breaker=Breaker(timing.breaker),
             )
         )
         for place in places
     ]
-    return ChatApi(endpoints, total_seconds=limits.total)
+    return ChatApi(endpoints, total_seconds=limits.total, retry_seconds=timing.retry)
 
 
 def _fallback(settings: Settings, address: str) -> Place:

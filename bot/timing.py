@@ -6,7 +6,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Production values. A lease must outlast several renewals (a quarter of it each); ``flight`` must outlast any
-    request that was cut off and may still be accepted; sweeps come after it."""
+    request that was cut off and may still be accepted; sweeps come after it. ``retry``, ``breaker`` and ``rest`` are the
+    shortest pauses before a chat API is asked again: by one question, by any, and for one that waits."""
 
     flight: float = 15.0
     lease: float = 10.0
@@ -20,3 +21,6 @@ class Timing:
     drain: float = 18.0
     poll: float = 25.0
     removals: float = 10.0
+    retry: float = 0.4
+    breaker: float = 2.0
+    rest: float = 2.0

@@ -6,18 +6,18 @@ from collections.abc import Callable
 from typing import Final
 
 _FAILURES: Final = 5
-_FIRST_SECONDS: Final = 2.0
 _MOST_SECONDS: Final = 60.0
 _TRY_SECONDS: Final = 0.5
 
 
 class Breaker:
-    """Of one endpoint. ``since`` is when it opened, 0.0 while it is closed (seconds of ``clock``)."""
+    """Of one endpoint; ``seconds``: its first pause. ``since`` is when it opened, 0.0 while it is closed."""
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, seconds: float = 2.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self._first = seconds
         self._clock = clock
         self._failures = 0
-        self._seconds = _FIRST_SECONDS
+        self._seconds = seconds
         self._until = 0.0
         self._trying = False
         self.since = 0.0
@@ -40,7 +40,7 @@ class Breaker:
         self._trying = False
 
     def succeeded(self) -> None:
-        self._failures, self._seconds, self.since, self._trying = 0, _FIRST_SECONDS, 0.0, False
+        self._failures, self._seconds, self.since, self._trying = 0, self._first, 0.0, False
 
     def failed(self, *, for_certain: bool = False, seconds: float = 0.0) -> None:
         """``for_certain``: the next request would fail, too (a refused key, a used-up account); ``seconds``: the server

@@ -60,10 +60,14 @@ class _Asking:
 
 
 class ChatApi:
-    """``endpoints``: in the order in which they are asked; opened and closed by whoever made them."""
+    """``endpoints``: in the order in which they are asked; opened and closed by whoever made them. ``retry_seconds``:
+    half of the longest first pause before another try."""
 
-    def __init__(self, endpoints: Sequence[Endpoint], *, total_seconds: float = 240.0) -> None:
+    def __init__(
+        self, endpoints: Sequence[Endpoint], *, total_seconds: float = 240.0, retry_seconds: float = 0.4
+    ) -> None:
         self.endpoints = tuple(endpoints)
+        self._retry = retry_seconds
         self._total = total_seconds
 
     def endpoint(self, mark: str) -> Endpoint | None:
@@ -134,7 +138,7 @@ class ChatApi:
                 if isinstance(error, ChatApiRefusedError) and error.reason is Reason.STATE and asking.ask.remote:
                     asking.ask = asking.ask.anew()  # what the provider kept is gone: our own history is told anew
                     continue
-                pause = _pause(error, number)
+                pause = self._pause(error, number)
                 late = asking.seconds + pause > _RETRY_WITHIN_SECONDS
                 if not _may_pass(error) or number >= tries or empty >= _EMPTY_TRIES or late:
                     return None
@@ -168,6 +172,11 @@ class ChatApi:
             seconds = error.retry_after or 0.0 if isinstance(error, ChatApiUnavailableError) else 0.0
             endpoint.breaker.failed(for_certain=isinstance(error, ChatApiRefusedError), seconds=seconds)
 
+    def _pause(self, error: ChatApiError, number: int) -> float:
+        """Seconds until another try: what the server asks for, else longer each time, spread by half."""
+        asked = error.retry_after if isinstance(error, ChatApiUnavailableError) else None
+        return asked if asked is not None else random.uniform(0.5, 1.0) * self._retry * 2**number  # noqa: S311 (jitter)
+
     def _verdict(self, asking: _Asking) -> ChatApiError:
         """Of all that went wrong, what the customer is to be told."""
         last = asking.errors[-1]
@@ -190,8 +199,3 @@ def _is_down(error: ChatApiError) -> bool:
 def _may_pass(error: ChatApiError) -> bool:
     """Whether the same request may do better at once."""
     return not isinstance(error, ChatApiRefusedError | ChatApiTimeoutError)
-
-
-def _pause(error: ChatApiError, number: int) -> float:
-    asked = error.retry_after if isinstance(error, ChatApiUnavailableError) else None
-    return asked if asked is not None else random.uniform(0.5, 1.0) * 0.4 * 2**number  # noqa: S311 (jitter)

@@ -96,10 +96,11 @@ class Endpoint:
         proxy: str | None = None,
         ca_file: Path | None = None,
         limits: Limits | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
         self.place = place
         self.mark = place.mark
-        self.breaker = Breaker()
+        self.breaker = breaker or Breaker()
         self._dialect = place.spoken()
         self._profile = profile_of(place.url)
         self._options = Options(place.model, max_output_tokens, temperature, place.conversation_field)

@@ -28,7 +28,6 @@ _SHARES: Final = (1.0, 0.5, 0.25)
 """Of the budget of a request, where the model says that it is too much for it."""
 
 _DOWN: Final = "down"
-_REST_MS: Final = 2_000
 _LONGEST_REST_MS: Final = 15_000
 _REFUSALS: Final = {Reason.CONTENT: texts.FILTERED, Reason.SIZE: texts.TOO_LONG}
 _CUTS: Final = {LENGTH: texts.CUT_LENGTH, FILTER: texts.CUT_FILTER, CUT: texts.CUT_FAULT}
@@ -46,9 +45,9 @@ class Answering:
 
     async def answer(self, state: ChatState, batch: Batch, watch: Watch) -> None:
         """Of the questions of a batch."""
-        since = _since(state, _DOWN)
-        if since and state.now_ms - since < _REST_MS:
-            await self._desk.journal.park(state, _REST_MS)  # just told to wait
+        since, manner = _since(state, _DOWN), self._desk.manner
+        if since and state.now_ms - since < manner.rest_ms:
+            await self._desk.journal.park(state, manner.rest_ms)  # just told to wait
             return
         past = await self._desk.window.read(state, batch.topic)
         try:
@@ -168,7 +167,9 @@ class Answering:
         elif state.now_ms - since >= self._desk.manner.outage_ms:
             await self._give_up(state, batch, past)
         else:
-            rest = min(max(_REST_MS, (state.now_ms - since) // 4, int(down.seconds * 1000)), _LONGEST_REST_MS)
+            rest = min(
+                max(self._desk.manner.rest_ms, (state.now_ms - since) // 4, int(down.seconds * 1000)), _LONGEST_REST_MS
+            )
             spread = random.uniform(0.8, 1.0)  # noqa: S311 (keeps those who wait from asking all at once)
             await self._desk.journal.park(state, int(rest * spread))
 

@@ -28,7 +28,8 @@ from storage.vault import Vault
 @dataclass(frozen=True, slots=True)
 class Manner:
     """How answers are made: the prompt's text, the budget of a request in tokens, the way to a person; ``rich``: as
-    rich messages, where they fit into one; ``outage_ms``: how long questions wait while no chat API answers."""
+    rich messages, where they fit into one; ``outage_ms``: how long questions wait while no chat API answers,
+    ``rest_ms``: at least so long before one is asked again."""
 
     prompt: str
     context_tokens: int
@@ -36,6 +37,7 @@ class Manner:
     support_contact: str
     rich: bool
     outage_ms: int
+    rest_ms: int
 
     @property
     def contact(self) -> tuple[str, ...]:

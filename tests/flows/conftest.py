@@ -49,6 +49,7 @@ PATIENCE_SECONDS: Final = 20.0
 QUICK: Final = Timing(
     flight=2.0, lease=1.5, recheck=0.2, rounds=(0.0, 0.1, 0.3), sweeps=(2.2, 5.0, 9.0), trash=0.4, wake=0.1, leader=1.5,
     drain=1.0, poll=2.0, removals=0.3,
+    retry=0.02, breaker=0.2, rest=0.3,
 )  # fmt: skip
 """The proportions of production, shortened."""
 
