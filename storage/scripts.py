@@ -41,7 +41,6 @@ class Store:
         if len(self._drains) < _PIPELINES_IN_FLIGHT:
             task = asyncio.create_task(self._drain())
             self._drains.add(task)
-            task.add_done_callback(self._drains.discard)
         return await future
 
     async def script(self, name: str, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:
@@ -66,12 +65,16 @@ class Store:
             pause = min(pause * 2, 1.0)
 
     async def _drain(self) -> None:
-        while self._waiting:
-            batch = self._waiting[:_MOST_IN_A_PIPELINE]
-            del self._waiting[:_MOST_IN_A_PIPELINE]
-            live = [(arguments, future) for arguments, future in batch if not future.done()]
-            if live:
-                await self._send(live)
+        try:
+            while self._waiting:
+                batch = self._waiting[:_MOST_IN_A_PIPELINE]
+                del self._waiting[:_MOST_IN_A_PIPELINE]
+                live = [(arguments, future) for arguments, future in batch if not future.done()]
+                if live:
+                    await self._send(live)
+        finally:
+            # Here and not when the task is done: whoever it answered runs before that, and would wait for it in vain.
+            self._drains.discard(asyncio.current_task())
 
     async def _send(self, batch: list[tuple[tuple[Argument, ...], asyncio.Future[Any]]]) -> None:
         try:

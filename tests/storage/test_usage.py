@@ -271,15 +271,12 @@ class Mortal:
         return None
 
     async def _survives(self, step: "asyncio.Future[bool | None]") -> bool:
-        """Whether another step follows. A step that hangs is killed like others."""
+        """Whether another step follows."""
         if self._crew.draw.random() < 0.1:
             for _ in range(self._crew.draw.randrange(8)):
                 await asyncio.sleep(0)
             step.cancel()
-        _, hung = await asyncio.wait({step}, timeout=1.0)
-        for killed in hung:
-            killed.cancel()
-            await asyncio.wait(hung)
+        await asyncio.wait({step})
         if step.cancelled():
             self._crew.meets("killed within a step")
             return False
