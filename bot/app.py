@@ -155,7 +155,9 @@ async def _dispatch(stack: AsyncExitStack, parts: Parts, username: str) -> "Disp
     assert settings.bot_token is not None
     bot = Bot(settings.bot_token.get_secret_value())
     stack.push_async_callback(bot.session.close)
-    audience = Audience(username, settings.group_answers == "addressed", settings.operator_group_id)
+    audience = Audience(
+        username, settings.group_answers == "addressed", settings.operator_group_id, frozenset(settings.banned_ids)
+    )
     return dispatcher_of(bot, customer_router(audience))
 
 

@@ -4,6 +4,7 @@ from contextlib import AsyncExitStack
 from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 from bot import texts
+from bot.budget import Budget, parse_limits, parse_prices
 from bot.chat_api.breaker import Breaker
 from bot.chat_api.client import ChatApi
 from bot.chat_api.endpoint import Endpoint, Limits, Place
@@ -11,6 +12,7 @@ from bot.conversation.batch import Dispatch, Reader
 from bot.conversation.control import Control
 from bot.conversation.desk import Desk, Manner
 from bot.conversation.handoff import HandOff
+from bot.conversation.notebook import Notebook
 from bot.conversation.parcels import Parcels
 from bot.conversation.remotes import Remotes
 from bot.conversation.turn import Turns
@@ -27,6 +29,7 @@ from bot.worker import Worker
 from storage.history import History
 from storage.journal import Journal
 from storage.removals import Removals
+from storage.usage import Totals
 
 
 async def worker_of(stack: AsyncExitStack, parts: Parts, dispatch: Dispatch, username: str) -> Worker:
@@ -69,6 +72,7 @@ async def _desk(
         by_markup=settings.probe_by_markup,
     )
     history = History(parts.store, parts.keys)
+    notebook = Notebook(history, parts.vault, chat_api if settings.summaries else None, settings.context_tokens)
     assert settings.bot_token is not None
     secret = settings.bot_token.get_secret_value().encode()
     remotes = Remotes(journal, parts.vault, Removals(parts.store, parts.keys), chat_api, secret)
@@ -83,10 +87,20 @@ async def _desk(
         pace=pace,
         chat_api=chat_api,
         remotes=remotes,
-        reader=Reader(journal, parts.vault, window, lane, dispatch, persons=bool(settings.operator_ids)),
+        budget=_budget(parts),
+        notebook=notebook,
+        reader=Reader(
+            journal,
+            parts.vault,
+            window,
+            notebook,
+            lane=lane,
+            dispatch=dispatch,
+            persons=bool(settings.operator_ids),
+        ),
         control=control,
         hand_off=HandOff(parts.post, journal, words, settings.operator_ids),
-        eraser=Eraser(journal, window, parts.vault, remotes),
+        eraser=Eraser(journal, window, parts.vault, remotes, notebook),
         parcels=Parcels(Exporter(journal, history, parts.vault), words, username),
         post=parts.post,
         words=words,
@@ -103,6 +117,17 @@ async def _desk(
         recheck=parts.timing.recheck,
     )
     return lane, desk
+
+
+def _budget(parts: Parts) -> Budget:
+    settings = parts.settings
+    return Budget(
+        Totals(parts.store, parts.keys),
+        parse_limits(settings.customer_limits),
+        parse_limits(settings.total_limits),
+        parse_prices(settings.prices),
+        frozenset(settings.operator_ids),
+    )
 
 
 def _processor(settings: Settings) -> str:

@@ -194,6 +194,11 @@ class Budget:
         self._blind = False
         self._one_reader = asyncio.Lock()
 
+    @property
+    def counts(self) -> bool:
+        """Whether anything is to be counted: there are limits, or prices."""
+        return bool(self._customer or self._total or self._prices.whole or self._prices.beginnings)
+
     def spend(
         self, messages: int, model: str, prompt_tokens: int, answer_tokens: int, cached_tokens: int = 0
     ) -> tuple[int, int, int]:

@@ -2,6 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+_COSTS = (0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1)
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 20, 30, 60, 120)
 
 
@@ -20,6 +21,11 @@ class Metrics:
             "bot_answer_seconds", "Claim of a chat until its answer is visible", buckets=_SECONDS, registry=r
         )
         self.chat_api_failures = Counter("bot_chat_api_failures", "Failed requests", ["error"], registry=r)
+        self.tokens = Counter(
+            "bot_tokens", "Tokens of answers, by kind; cached ones are prompt, too", ["kind"], registry=r
+        )
+        self.cost = Counter("bot_cost", "Cost of answers by PRICES, by version of the prompt", ["version"], registry=r)
+        self.answer_cost = Histogram("bot_answer_cost", "Cost of one answer by PRICES", buckets=_COSTS, registry=r)
         self.uncertain_sends = Counter("bot_uncertain_sends", "Sends whose fate was unknown at first", registry=r)
         self.uncertain = Counter("bot_delivery_uncertain", "Searches given up at their bound", registry=r)
         self.undeliverable = Counter("bot_undeliverable", "Messages that Telegram refused in any form", registry=r)

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_core import ErrorDetails, PydanticCustomError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from bot.budget import parse_limits, parse_prices
 from bot.errors import SettingsError
 
 OFFLINE = "offline"
@@ -72,6 +73,22 @@ def _fallback(value: str) -> str:
         if name not in _FALLBACK_OPTIONS or not given or (name == "dialect" and given not in DIALECTS):
             raise _wrong("names something that cannot be set for one of them")
     return f"{_chat_address(address)}#{options}" if options else _chat_address(address)
+
+
+def _limits(value: str) -> str:
+    try:
+        parse_limits(value)
+    except ValueError as error:
+        raise _wrong(f"is wrong: {error}") from None
+    return value
+
+
+def _prices(value: str) -> str:
+    try:
+        parse_prices(value)
+    except ValueError as error:
+        raise _wrong(f"is wrong: {error}") from None
+    return value
 
 
 def _parts(value: object) -> object:
@@ -181,6 +198,20 @@ class Settings(BaseSettings):
         SUPPORT_PROMPT, repr=False, max_length=100_000, description="the prompt, at most 100000 characters"
     )
 
+    customer_limits: Annotated[str, AfterValidator(_limits)] = Field(
+        "", description="limits such as messages 20/minute, tokens 200000/day, money 1.50/month"
+    )
+    total_limits: Annotated[str, AfterValidator(_limits)] = Field(
+        "", description="limits such as messages 20/minute, tokens 200000/day, money 1.50/month"
+    )
+    prices: Annotated[str, AfterValidator(_prices)] = Field(
+        "", description="prices per million tokens such as gpt-x=0.40/1.60/0.10, *=2/8: input, answer, cached input"
+    )
+    banned_ids: Annotated[tuple[int, ...], NoDecode, Listed] = Field(
+        (), description="numeric Telegram ids of people or chats, separated by commas"
+    )
+    summaries: bool = Field(True, description="true or false")
+
     redis_url: str = Field(
         "", repr=False, description="redis://host:6379/0, rediss://…, unix:///path, or nothing for the embedded server"
     )
@@ -270,7 +301,7 @@ class Settings(BaseSettings):
 
     def hints(self) -> list[str]:
         """What is allowed and yet probably not meant; one sentence each, to be logged as warnings."""
-        return [*self._chat_hints(), *self._webhook_hints(), *self._unused_hints()]
+        return [*self._chat_hints(), *self._budget_hints(), *self._webhook_hints(), *self._unused_hints()]
 
     def _chat_hints(self) -> Iterator[str]:
         if self.chat_api_url in {"", OFFLINE}:
@@ -281,6 +312,12 @@ class Settings(BaseSettings):
             yield "CHAT_MODEL is not set: most chat APIs refuse a request that names no model."
         if self.chat_api_key is None:
             yield "CHAT_API_KEY is not set: only a chat API of your own answers without a key."
+
+    def _budget_hints(self) -> Iterator[str]:
+        limited = any(limit.kind == "money" for limit in parse_limits(self.customer_limits))
+        limited = limited or any(limit.kind == "money" for limit in parse_limits(self.total_limits))
+        if limited and not parse_prices(self.prices).covers(self.chat_model):
+            yield "PRICES has none for CHAT_MODEL: without a price it costs nothing, and no limit on money holds it."
 
     def _webhook_hints(self) -> Iterator[str]:
         if self.telegram_mode != "webhook":

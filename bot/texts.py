@@ -77,6 +77,17 @@ SET_ASIDE: Final = N_(
 CONTACT: Final = N_("To reach a person: {contact}")
 TALK_TO_A_PERSON: Final = N_("Talk to a person")
 
+SLOWED: Final = N_(
+    "You are sending messages faster than I can answer them. The last ones are kept, and I answer them in about "
+    "{seconds} seconds."
+)
+LIMIT_CUSTOMER: Final = N_(
+    "You have reached the limit of what I can answer for now. Please ask again from {when} (UTC) on."
+)
+LIMIT_TOTAL: Final = N_(
+    "So many people are asking that the limit for now is reached. Please ask again from {when} (UTC) on."
+)
+
 STOPPED_MARK: Final = N_("⏹ Stopped.")
 CUT_LENGTH: Final = N_("✂ This answer reached its longest length.")
 CUT_FILTER: Final = N_("✂ The rest of this answer was held back by a filter.")

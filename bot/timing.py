@@ -6,8 +6,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True, slots=True)
 class Timing:
     """Production values. A lease must outlast several renewals (a quarter of it each); ``flight`` must outlast any
-    request that was cut off and may still be accepted; sweeps come after it. ``retry``, ``breaker`` and ``rest`` are the
-    shortest pauses before a chat API is asked again: by one question, by any, and for one that waits."""
+    request that was cut off and may still be accepted; sweeps come after it. ``retry``, ``breaker`` and ``rest`` are
+    the shortest pauses before a chat API is asked again: by one question, by any, and for one that waits."""
 
     flight: float = 15.0
     lease: float = 10.0

@@ -69,6 +69,25 @@ class History:
             last = first - 1
         return None
 
+    async def notes(self, chat_id: int, topic: int, conversation: int) -> bytes:
+        """The sealed notes on what of a conversation is no longer told; empty where there are none."""
+        found = await self._store.call("HGET", self._keys.of(chat_id).notes, f"{topic}:{conversation}")
+        return bytes(found or b"")
+
+    async def note(self, state: ChatState, topic: int, conversation: int, old: bytes, new: bytes) -> bool:
+        """Replaces notes that were read as ``old``; False when somebody else did since, or the chat was forgotten."""
+        keys = self._keys.of(state.ready.chat_id)
+        arguments: list[str | bytes | int] = [state.epoch, f"{topic}:{conversation}", old, new]
+        return bool(await self._store.insist("note", [keys.chat, keys.notes], arguments))
+
+    async def unnote(self, chat_id: int, conversations: Sequence[tuple[int, int]] | None) -> None:
+        """Removes the notes on conversations (topic, number), None for all."""
+        key = self._keys.of(chat_id).notes
+        if conversations is None:
+            await self._store.call("UNLINK", key)
+        elif conversations:
+            await self._store.call("HDEL", key, *(f"{topic}:{number}" for topic, number in conversations))
+
     async def correct(self, state: ChatState, topic: int, turn: StoredTurn) -> bool:
         """Replaces a stored turn under the fence; False when it is gone or another worker took over."""
         keys = self._keys.of(state.ready.chat_id)

@@ -89,7 +89,7 @@ class Change:
     def packed(self) -> bytes:
         parts: dict[str, Any] = {"set": self.put, "del": self.drop, "past": self.past}
         if self.spend is not None:
-            parts["spend"] = [min(max(amount, 0), _MOST_SPENT) for amount in self.spend]
+            parts["spend"] = _bounded(self.spend)
         parts = {name: part for name, part in parts.items() if part}
         return orjson.dumps(parts | ({"link": self.link} if self.link else {}))
 
@@ -104,8 +104,8 @@ class ChatState:
     ``done``: the fence of the last finished turn; ``stopped``: the update that stopped an answer last;
     ``until_ms``: not before then it is to go on, unless something urgent cannot wait; ``tidy``: our messages of what
     was forgotten last; ``remote``: by topic, what its chat API keeps, sealed; ``waiting``: since when (ms) and why the
-    first question waits (``since:why``); ``used``: what the customer used in this minute, UTC day and UTC month (``m``,
-    ``d``, ``M``).
+    first question waits (``since:why``); ``told_ms``: when a limit was told last; ``used``: what the customer used in
+    this minute, UTC day and UTC month (``m``, ``d``, ``M``).
     """
 
     ready: Ready
@@ -134,6 +134,7 @@ class ChatState:
     tidy: list[int] = field(default_factory=list)
     remote: dict[int, bytes] = field(default_factory=dict)
     waiting: str = ""
+    told_ms: int = 0
     used: dict[str, Used] = field(default_factory=dict)
 
     def conversation_of(self, topic: int) -> int:
@@ -199,6 +200,7 @@ class Journal:
             used=used_of(fields, int(reply[2])),
             remote={int(name[2:]): value for name, value in fields.items() if name.startswith("r:")},
             waiting=fields.get("waits", b"").decode(),
+            told_ms=int(fields.get("told", 0)),
             forgetting=orjson.loads(fields["forget"]) if "forget" in fields else {},
         )
 
@@ -300,6 +302,12 @@ class Journal:
             raise StaleFenceError
         return count
 
+    async def charge(self, state: ChatState, spend: tuple[int, int, int]) -> None:
+        """Charges what was used (as ``Change.spend``) for an answer that will not be said; once for each claim."""
+        keys = self._of(state)
+        if not await self._store.insist("charge", [keys.chat, keys.stats], [state.fence, *_bounded(spend)]):
+            raise StaleFenceError
+
     async def set_aside(self, state: ChatState, mail: Mail) -> None:
         """Keeps a sealed update that could not be handled, for the operator."""
         await self._store.call("HSET", self._of(state).dead, str(mail.update_id), mail.packed())
@@ -383,6 +391,10 @@ class Journal:
 
     def _of(self, state: ChatState) -> ChatKeys:
         return self._keys.of(state.ready.chat_id)
+
+
+def _bounded(spend: tuple[int, int, int]) -> list[int]:
+    return [min(max(amount, 0), _MOST_SPENT) for amount in spend]
 
 
 def _by_topic(fields: dict[str, bytes], prefix: str) -> dict[int, int]:

@@ -23,6 +23,7 @@ dead:C     hash    sealed updates set aside, by update id                 (plain
 turns:C:…  hash    sealed turns of one conversation, by number            begin, finish, correct, sizes
 past:C     list    ``topic:conversation:turns`` of ended conversations    finish
 links:C    hash    message id in an operator's chat → the customer's      finish
+notes:C    hash    sealed notes on a conversation, by topic and number     note (plain HGET, HDEL)
 remotes:C  list    sealed ids of what chat APIs keep of the chat          keep (plain LRANGE, LREM)
 ids:C      zset    known message ids of a supergroup, the last of them    (plain ZADD)
 ids        zset    known message ids of all private chats and groups      (plain ZADD)
@@ -69,6 +70,7 @@ class ChatKeys:
     dead: str
     past: str
     links: str
+    notes: str
     remotes: str
     ready: str
     seen: str
@@ -114,6 +116,7 @@ class Keys:
             dead=f"{root}:dead:{chat_id}",
             past=f"{root}:past:{chat_id}",
             links=f"{root}:links:{chat_id}",
+            notes=f"{root}:notes:{chat_id}",
             remotes=f"{root}:remotes:{chat_id}",
             ready=f"{root}:ready",
             seen=f"{root}:seen",

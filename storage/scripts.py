@@ -7,6 +7,7 @@ reply to be dropped, so that no cancellation can tear a connection out of step w
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -20,6 +21,7 @@ Argument = str | bytes | int | float
 _LUA: Final = Path(__file__).parent / "lua"
 _MOST_IN_A_PIPELINE: Final = 500
 _PIPELINES_IN_FLIGHT: Final = 2
+_SHARED: Final = re.compile(r"^--# (\w+)\n", re.MULTILINE)
 
 
 class Store:
@@ -29,7 +31,7 @@ class Store:
         self.client = client
         self._waiting: list[tuple[tuple[Argument, ...], asyncio.Future[Any]]] = []
         self._drains: set[asyncio.Task[None]] = set()
-        self._texts = {path.stem: path.read_text() for path in sorted(_LUA.glob("*.lua"))}
+        self._texts = {path.stem: _with_shared(path.read_text()) for path in sorted(_LUA.glob("*.lua"))}
         self._hashes = {
             name: hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest() for name, text in self._texts.items()
         }
@@ -111,3 +113,8 @@ class Store:
             pipeline.execute_command(*command)
         replies: list[Any] = await pipeline.execute(raise_on_error=False)
         return replies
+
+
+def _with_shared(text: str) -> str:
+    """A script with what it shares with others, named in a line such as ``--# charge``."""
+    return _SHARED.sub(lambda named: (_LUA / "shared" / f"{named[1]}.lua").read_text(), text)

@@ -10,6 +10,7 @@ import orjson
 
 from bot import texts
 from bot.conversation.intents import Act, Correction, Deed, Intent, Letter, Nothing, Notice, Presence, Question
+from bot.conversation.notebook import Notebook
 from bot.conversation.post import mail_bound, mail_key
 from bot.conversation.record import Asked
 from bot.conversation.window import Window
@@ -136,13 +137,22 @@ class Reader:
     """Opens mail and gathers batches. Raises StorageError, HandlerFailedError."""
 
     def __init__(
-        self, journal: Journal, vault: Vault, window: Window, lane: Lane, dispatch: Dispatch, *, persons: bool
+        self,
+        journal: Journal,
+        vault: Vault,
+        window: Window,
+        notebook: Notebook,
+        *,
+        lane: Lane,
+        dispatch: Dispatch,
+        persons: bool,
     ) -> None:
         """``persons``: whether there is anybody whom /human could call; else it is a command like the others."""
         self.calls_away = CALLS_AWAY if persons else CALLS_AWAY - {Deed.PERSON}
         self._journal = journal
         self._vault = vault
         self._window = window
+        self._notebook = notebook
         self._lane = lane
         self._dispatch = dispatch
 
@@ -229,7 +239,8 @@ class Reader:
         if item.kind == "sweep":
             await self._lane.sweep(state, item.above)
         if isinstance(intent, Correction) and not batch.replace(intent, utf16_units(intent.text)):
-            await self._window.correct(state, intent)
+            if turn := await self._window.correct(state, intent):
+                await self._notebook.rebuild(state, intent.topic, turn)
             batch.corrections.append((intent, item.update_id))
         batch.add(intent, item)
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bot import texts
+from bot.budget import Budget
 from bot.chat_api.client import ChatApi
 from bot.conversation.batch import Reader
 from bot.conversation.control import Control
 from bot.conversation.handoff import HandOff
+from bot.conversation.notebook import Notebook
 from bot.conversation.parcels import Parcels
 from bot.conversation.post import Post
 from bot.conversation.remotes import Remotes
@@ -62,6 +64,8 @@ class Desk:
     pace: Pace
     chat_api: ChatApi
     remotes: Remotes
+    budget: Budget
+    notebook: Notebook
     reader: Reader
     control: Control
     hand_off: HandOff

@@ -125,15 +125,15 @@ class Window:
         turns = await self._history.read(state.ready.chat_id, topic, state.conversation_of(topic), first, last)
         return [message_id for turn in turns for message_id in turn.answer_ids]
 
-    async def correct(self, state: ChatState, correction: Correction) -> bool:
-        """An edited message corrects the stored text; False when no stored turn holds it."""
+    async def correct(self, state: ChatState, correction: Correction) -> int:
+        """An edited message corrects the stored text; the turn that holds it, 0 where none does."""
         turn = await self._history.find(state, correction.topic, correction.message_id)
         if turn is None:
-            return False
+            return 0
         try:
             record = await self.opened(state, correction.topic, turn.number, turn.record)
         except SealBrokenError:
-            return False
+            return 0
         asked = tuple(
             replace(entry, text=correction.text) if entry.message_id == correction.message_id else entry
             for entry in record.asked
@@ -142,9 +142,8 @@ class Window:
         sealed, _ = await self.sealed(state, correction.topic, turn.number, record)
         self._memory.pop((state.ready.chat_id, correction.topic), None)
         state.window.clear()  # read before the correction
-        return await self._history.correct(
-            state, correction.topic, replace(turn, tokens=_tokens(record), record=sealed)
-        )
+        corrected = replace(turn, tokens=_tokens(record), record=sealed)
+        return turn.number if await self._history.correct(state, correction.topic, corrected) else 0
 
     def _remember(self, state: ChatState, topic: int, past: list[Past]) -> None:
         if not past or len(past) > _TURNS_REMEMBERED:

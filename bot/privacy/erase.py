@@ -13,6 +13,7 @@ from typing import Any
 from bot import texts
 from bot.conversation.deeds import ALL, Outcome
 from bot.conversation.intents import Act
+from bot.conversation.notebook import Notebook
 from bot.conversation.post import mail_bound, mail_key
 from bot.conversation.remotes import Remotes
 from bot.conversation.window import Window, talk_key
@@ -26,11 +27,12 @@ from storage.vault import Vault
 class Eraser:
     """Carries out confirmed forgets. Raises StorageError."""
 
-    def __init__(self, journal: Journal, window: Window, vault: Vault, remotes: Remotes) -> None:
+    def __init__(self, journal: Journal, window: Window, vault: Vault, remotes: Remotes, notebook: Notebook) -> None:
         self._journal = journal
         self._window = window
         self._vault = vault
         self._remotes = remotes
+        self._notebook = notebook
 
     async def begin(self, state: ChatState, act: Act, read: int, beside: Sequence[Mail], language: str) -> None:
         """From here on there is no way back. The first ``read`` items of the mailbox go with it, the press included,
@@ -68,6 +70,7 @@ class Eraser:
             await self._vault.destroy(chat_id, marks=[bytes.fromhex(mark) for mark in plan["keys"]])
         await self._journal.remove(state, [(topic, number) for topic, number in plan["turns"]])
         self._window.forget(chat_id)
+        await self._notebook.remove(state.ready.chat_id, _conversations(plan))
         await self._remotes.drop(state, _conversations(plan))
         await self._journal.erased(state, {**plan, "done": True}, plan["gone"])
 

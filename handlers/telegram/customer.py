@@ -59,6 +59,7 @@ class Audience:
     bot_username: str
     addressed_only: bool
     operator_group: int | None
+    banned: frozenset[int] = frozenset()
 
     async def is_foreign(self, message: Message) -> bool:
         """Whether a message is none of the bot's business."""
@@ -70,6 +71,11 @@ class Audience:
         if command is not None and command[1] and self.bot_username:
             return command[1][1:].lower() != self.bot_username.lower()  # in a group of several bots
         return self.addressed_only and message.chat.type in _GROUPS and not self._is_addressed(message)
+
+    async def is_banned(self, message: Message) -> bool:
+        """Whether a message is not to be answered. What the law gives everybody stays: commands are obeyed."""
+        who = {message.chat.id, message.from_user.id if message.from_user else 0}
+        return bool(who & self.banned) and _COMMAND.match(message.text or "") is None
 
     def _is_addressed(self, message: Message) -> bool:
         reply = message.reply_to_message
@@ -83,6 +89,9 @@ def customer_router(audience: Audience) -> Router:
     """The routes of all customer updates; handlers return an ``Intent``."""
     router = Router(name="customer")
     router.message.register(on_foreign_message, audience.is_foreign)
+    if audience.banned:
+        router.message.register(on_banned, audience.is_banned)
+        router.edited_message.register(on_banned, audience.is_banned)
     router.message.register(on_question, is_plain_text)
     router.message.register(on_start, CommandStart(ignore_mention=True))
     for command, sentence in (("help", texts.HELP), ("privacy", texts.PRIVACY)):
@@ -109,6 +118,10 @@ async def is_plain_text(message: Message) -> bool:
 
 async def on_foreign_message(_: Message) -> Intent:
     return Nothing("not for the bot")
+
+
+async def on_banned(_: Message) -> Intent:
+    return Nothing("banned")
 
 
 async def on_start(message: Message) -> Intent:

@@ -185,7 +185,7 @@ def random_times(draw: random.Random) -> Iterator[int]:
 
 async def test_the_script_and_this_code_agree_on_every_window(store: Redis, project_root: Path) -> None:
     """Leap years included: what one language counts, the other must find again."""
-    text = (project_root / "storage" / "lua" / "finish.lua").read_text()
+    text = (project_root / "storage" / "lua" / "shared" / "charge.lua").read_text()
     function = re.search(r"^local function windows\(.*?^end$", text, re.MULTILINE | re.DOTALL)
     assert function is not None
     script = f"""{function.group()}
