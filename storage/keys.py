@@ -31,6 +31,7 @@ leader     string  who polls Telegram                                     lead
 control    channel chats whose running turn should look at its mail       enqueue
 menu       string  which command menus Telegram was given                 (plain GET, SET)
 removals   zset    what chat APIs are to delete, score = due (ms)         (plain ZADD, ZREM)
+alerts     hash    what is wrong now, and untold news of it (``!N``)      alert (plain HDEL)
 =========  ======  =====================================================  =========================================
 """
 
@@ -101,6 +102,7 @@ class Keys:
         self.control = f"{self._bot}:control"
         self.menu = f"{self._bot}:menu"
         self.removals = f"{self._bot}:removals"
+        self.alerts = f"{self._bot}:alerts"
 
     def partition(self, name: str, partition: int) -> str:
         """``name`` is one of ready, seen, later, sweeps, trash, stats."""
