@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
+from urllib.parse import urlsplit
 
 from bot.chat_api.asking import CUT, Answer, Ask
 from bot.chat_api.endpoint import Endpoint
@@ -59,6 +60,20 @@ class _Asking:
         return time.monotonic() - self.started
 
 
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How an endpoint is, as far as this process knows. ``mark``: tells it apart, also from another model at the same
+    address; ``down_seconds``: since when it was not worth a try, 0.0 where it is; ``reason``: of its last refusal, if
+    somebody can mend that; ``works``: it answered last; ``age_seconds``: since it answered or failed last."""
+
+    mark: str
+    host: str
+    down_seconds: float
+    reason: Reason | None
+    works: bool
+    age_seconds: float
+
+
 class ChatApi:
     """``endpoints``: in the order in which they are asked; opened and closed by whoever made them. ``retry_seconds``:
     half of the longest first pause before another try."""
@@ -69,6 +84,7 @@ class ChatApi:
         self.endpoints = tuple(endpoints)
         self._retry = retry_seconds
         self._total = total_seconds
+        self._heard: dict[Endpoint, tuple[float, ChatApiError | None]] = {}  # of each endpoint last, and when
 
     def endpoint(self, mark: str) -> Endpoint | None:
         """The endpoint of that mark, if it is still configured."""
@@ -83,6 +99,22 @@ class ChatApi:
         """Since when no endpoint was worth a try, in seconds; 0.0 where one is."""
         since = [one.breaker.since for one in self.endpoints]
         return time.monotonic() - max(since) if all(since) else 0.0
+
+    def conditions(self) -> list[Condition]:
+        """Of each endpoint, in their order."""
+        return [self._condition(endpoint) for endpoint in self.endpoints]
+
+    def _condition(self, endpoint: Endpoint) -> Condition:
+        now, since = time.monotonic(), endpoint.breaker.since
+        at, error = self._heard.get(endpoint, (0.0, None))
+        return Condition(
+            mark=f"{endpoint.mark}:{endpoint.place.model}",
+            host=urlsplit(endpoint.place.url).hostname or "?",
+            down_seconds=now - since if since else 0.0,
+            reason=error.reason if isinstance(error, ChatApiRefusedError) else None,
+            works=bool(at) and error is None and not since,
+            age_seconds=now - at,
+        )
 
     async def ask(self, ask: Ask, show: Callable[[str], None], *, patient: bool = True) -> Answer:
         """The whole answer; ``show`` gets the text so far as it grows. ``patient``: a short while is waited for an
@@ -153,6 +185,8 @@ class ChatApi:
             if len(answer.text) > len(asking.best.text) and not isinstance(error, ChatApiEmptyError):
                 asking.best = answer
             self._note(endpoint, error)
+            if not isinstance(error, ChatApiEmptyError):
+                self._heard[endpoint] = time.monotonic(), error if _is_down(error) else None
             raise
         except BaseException:
             if len(answer.text) > len(asking.best.text):
@@ -160,6 +194,7 @@ class ChatApi:
             breaker.leave()
             raise
         breaker.succeeded()
+        self._heard[endpoint] = time.monotonic(), None
         return answer
 
     @staticmethod

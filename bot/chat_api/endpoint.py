@@ -7,7 +7,7 @@ and authentication flows have no part in this, and passing them by saves a tenth
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -46,6 +46,8 @@ _ITEMS_PER_PAGE: Final = 100
 _CALL_SECONDS: Final = 10.0
 _GONE: Final = frozenset({404, 410})
 _NEVER: Final = frozenset({405, 501})
+_LOST: Final = frozenset({400, 404, 410})
+_AT_A_LOSS: Final = frozenset({Reason.REQUEST, Reason.ADDRESS})
 _BLANKS: Final = b"\xef\xbb\xbf \t\r\n"
 
 
@@ -148,19 +150,36 @@ class Endpoint:
     # ---- asking
     async def attempt(self, ask: Ask, answer: Answer, show: Callable[[str], None]) -> None:
         """One answer into ``answer``, which also holds what came of one that failed. Raises ChatApiError."""
+        before = frozenset(self._profile.dropped)
         for _ in range(_MOST_LESSONS):
+            lessons = self._profile.lessons
             try:
                 await self._attempt(ask, answer, show)
             except ChatApiRefusedError as error:
-                if not self._learned(error):
-                    raise
+                if not self._learned(error, lessons):
+                    if error.reason is Reason.REQUEST:
+                        self._profile.unlearn(before)
+                    raise self._at_a_loss(error, ask) from error
             else:
                 self._profile.proven = True
                 return
         await self._attempt(ask, answer, show)
 
-    def _learned(self, error: ChatApiRefusedError) -> bool:
-        """Whether another form of the request is worth trying."""
+    def _at_a_loss(self, error: ChatApiRefusedError, ask: Ask) -> ChatApiRefusedError:
+        """A refusal without a known reason may mean that what the provider kept is gone: not all of them say so."""
+        held = ask.remote is not None and ask.remote.endpoint == self.mark
+        if held and error.reason in _AT_A_LOSS and error.status in _LOST:
+            return ChatApiRefusedError(error.status, error.code, reason=Reason.STATE)
+        return error
+
+    def _learned(self, error: ChatApiRefusedError, lessons: int) -> bool:
+        """Whether another form of the request is worth trying. ``lessons``: learned before this one was sent."""
+        if (
+            error.status in {400, 422}
+            and error.reason in {Reason.FIELD, Reason.REQUEST}
+            and self._profile.lessons > lessons
+        ):
+            return True  # another question learned something meanwhile
         if error.reason is Reason.FIELD:
             return self._profile.learn(error.field)
         unexplained = error.reason is Reason.REQUEST and error.status in {400, 422}
@@ -181,7 +200,7 @@ class Endpoint:
                     body = self._profile.fitted(self._dialect.body(ask, self._options, self._profile))
                     async with aclosing(await self._request("POST", self._dialect.path, body)) as response:
                         if not 200 <= response.status_code < 300:
-                            raise await self._failure(response)
+                            raise await self._failure(response, self._dialect.optional & {*body, "role"})
                         await self._hear(hearing, response)
             except (TimeoutError, httpx.HTTPError, aiohttp.ClientError, OSError):
                 if hearing is None or not hearing.ended:
@@ -203,7 +222,7 @@ class Endpoint:
         )
         async with aclosing(pieces):
             first = await _first(pieces)
-            begun = first.lstrip(_BLANKS)[:1]
+            begun = first[:1]
             if begun in {b"{", b"["}:
                 await hearing.whole(object_in(await _all(pieces, first, _MOST_REPLY_BYTES + 4 * self._most)))
                 return
@@ -217,8 +236,8 @@ class Endpoint:
                     return
             if await hearing.events(stream.end()):
                 return
-        # A chunked body that was cut raises; one that ended cleanly is whole even where the server sends no end mark.
-        hearing.over(cleanly="chunked" in response.headers.get("transfer-encoding", ""))
+        # A body in chunks or of known length raises where it was cut; else it is whole, even without an end mark.
+        hearing.over(cleanly="transfer-encoding" in response.headers or "content-length" in response.headers)
 
     @property
     def _creates(self) -> bool:
@@ -304,9 +323,9 @@ class Endpoint:
         response.request = request
         return response
 
-    async def _failure(self, response: httpx.Response) -> ChatApiError:
+    async def _failure(self, response: httpx.Response, sent: Collection[str] = ()) -> ChatApiError:
         body = await _all(_raw(response), b"", _MOST_FAILURE_BYTES, strict=False)
-        return failure(response.status_code, response.headers, body, self._dialect.optional - self._profile.dropped)
+        return failure(response.status_code, response.headers, body, sent)
 
 
 @contextmanager
@@ -332,13 +351,11 @@ async def _decoded(response: httpx.Response) -> AsyncGenerator[bytes, None]:
 
 
 async def _first(pieces: AsyncIterator[bytes]) -> bytes:
-    """The beginning of a body, up to the first byte that is no blank."""
-    begun = b""
+    """The beginning of a body, from the first byte that is no blank."""
     async for piece in pieces:
-        begun += piece
-        if begun.lstrip(_BLANKS):
-            break
-    return begun
+        if begun := piece.lstrip(_BLANKS):  # blanks keep a connection alive, for as long as the deadline lets them
+            return begun
+    return b""
 
 
 async def _all(pieces: AsyncIterator[bytes], begun: bytes, most: int, *, strict: bool = True) -> bytes:

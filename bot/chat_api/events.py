@@ -6,6 +6,7 @@ lenient than the standard where servers are: an event that the end of the body c
 so does one whose lines follow each other without any.
 """
 
+import re
 from typing import Any, Final
 
 import orjson
@@ -14,6 +15,11 @@ from bot.errors import ChatApiGarbledError
 
 MOST_EVENT_BYTES: Final = 16 << 20
 """An event that does not end would fill the memory."""
+
+_HALF: Final = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+)
+"""Half of a character beyond U+FFFF, as servers send it that cut text by UTF-16 units. JSON allows it, not UTF-8."""
 
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -32,10 +38,12 @@ class EventStream:
         """Raises ChatApiGarbledError when an event grows beyond all bounds."""
         if not self._begun:
             piece = self._without_mark(piece)
-        if self._after_cr and piece[:1] == b"\n":
-            piece = piece[1:]
         if not piece:
             return []
+        if self._after_cr and piece[:1] == b"\n":
+            piece, self._after_cr = piece[1:], False
+            if not piece:
+                return []
         self._after_cr = piece[-1:] == b"\r"
         if b"\n" not in piece and not self._after_cr and b"\r" not in piece:
             self._hold(piece)
@@ -108,14 +116,21 @@ def objects_in(data: bytes) -> list[dict[str, Any]]:
     try:
         found = [orjson.loads(data)]
     except orjson.JSONDecodeError as error:
+        found = _several(_HALF.sub(rb"\\ufffd", data), error)
+    if not all(isinstance(one, dict) for one in found):
+        raise ChatApiGarbledError("an event that is no object")
+    return found
+
+
+def _several(data: bytes, error: orjson.JSONDecodeError) -> list[Any]:
+    try:
+        return [orjson.loads(data)]
+    except orjson.JSONDecodeError:
         # Without blank lines between them several events read as one; JSON over several lines was joined above.
         lines = [line for line in data.split(b"\n") if line.strip() and line.strip() != b"[DONE]"]
         if len(lines) < 2 and b"\n" not in data:
             raise ChatApiGarbledError("an event that is no JSON") from error
         try:
-            found = [orjson.loads(line) for line in lines]
+            return [orjson.loads(line) for line in lines]
         except orjson.JSONDecodeError:
             raise ChatApiGarbledError("an event that is no JSON") from error
-    if not all(isinstance(one, dict) for one in found):
-        raise ChatApiGarbledError("an event that is no object")
-    return found

@@ -34,26 +34,38 @@ _SIZE: Final = re.compile(
 _CREDIT: Final = re.compile(
     r"insufficient.{0,3}(?:quota|balance|funds|credit)|exceeded your current quota|billing|payment.{0,3}required"
     r"|credit.{0,12}(?:balance|limit|exhaust|insufficient|low)|(?:out of|no|enough|more) credits?|arrearage"
-    r"|quota.{0,3}exceeded.{0,20}plan"
+    r"|quota.{0,3}exceeded.{0,20}plan|provider_quota_exceeded|budget.{0,20}exceeded|exceeded.{0,3}budget"
 )
 _STATE: Final = re.compile(
-    r"previous.{0,3}response.{0,40}not.{0,3}found|conversation.{0,60}(?:not.{0,3}(?:found|exist)|expired|unknown)"
+    r"(?:previous.{0,3}response|response with id).{0,120}not.{0,3}found"
+    r"|conversation.{0,120}(?:not.{0,3}(?:found|exist)|expired|unknown)"
     r"|(?:no|unknown|invalid) (?:such )?conversation"
 )
 _CONTENT: Final = re.compile(
     r"content.{0,3}(?:filter|policy|management)|responsibleai|safety|moderation|inappropriate|sensitive.{0,3}word"
-    r"|data.?inspection"
+    r"|data.?inspection|content exists risk"
 )
 _KEY: Final = re.compile(
     r"(?:invalid|incorrect|missing|wrong|no|expired|unknown).{0,24}(?:api.?key|token|credential|authentication)"
     r"|api.?key.{0,24}(?:invalid|not valid|missing|expired|incorrect)|unauthori[sz]ed|authentication"
+    r"|credentials.{0,3}not.{0,3}found"
 )
 _MODEL: Final = re.compile(
     r"model.{0,3}not.{0,3}(?:found|exist|supported)|model.{0,80}(?:does not exist|not found|not exist|is not available"
-    r"|not supported|unknown)|(?:unknown|invalid|no such).{0,3}model|deploymentnotfound|invalid model"
+    r"|not.support|unknown|decommissioned|no longer)|(?:unknown|invalid|no such|not a valid).{0,3}model"
+    r"|deploymentnotfound|no endpoints found"
 )
+_APP: Final = re.compile(r"app.?unavailable")
+_KEPT_FULL: Final = re.compile(r"exceed_context_size|context size has been exceeded|request.{0,3}too.{0,3}large")
+"""Sizes that some refuse under 500 (llama.cpp) or 429 (a limit of tokens a minute that one request exceeds)."""
+
+_RATE: Final = re.compile(r"rate.?limit.?(?:error|exceeded|reached)")
+_SOON: Final = re.compile(r'"retrydelay":"(\d{1,6}(?:\.\d{1,9})?)s"')
+_STATUS: Final = re.compile(r"[45][0-9]{2}")
+_SECONDS: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{0,9})?")
 _SURE: Final = ((_SIZE, Reason.SIZE), (_STATE, Reason.STATE))
-_LIKELY: Final = ((_KEY, Reason.KEY), (_MODEL, Reason.MODEL), (_CONTENT, Reason.CONTENT))
+_CERTAIN: Final = (*_SURE, (_CREDIT, Reason.CREDIT), (_CONTENT, Reason.CONTENT))
+_LIKELY: Final = ((_KEY, Reason.KEY), (_MODEL, Reason.MODEL), (_CONTENT, Reason.CONTENT), (_APP, Reason.ADDRESS))
 _FIELD: Final = re.compile(
     r"unrecogni[sz]ed|unsupported|unknown|unexpected|not (?:permitted|supported|allowed|recogni[sz]ed)|extra|additional"
     r"|invalid|forbidden|does not support|doesn.t support|no longer"
@@ -78,11 +90,14 @@ def failure(status: int, headers: Mapping[str, str], body: bytes, sent: Collecti
 
 def failure_in(event: Mapping[str, Any]) -> ChatApiError | None:
     """Of an error that comes under 200, in an event or a whole reply; None where there is none."""
-    if not (event.get("error") or event.get("type") == "error" or event.get("event") == "error"):
+    response = event.get("response")
+    if isinstance(response, Mapping) and response.get("status") == "failed":
+        event = {"error": response.get("error") or "failed"}
+    elif not (event.get("error") or event.get("type") == "error" or event.get("event") == "error"):
         return None
     told = told_in(event, "")
-    status = told.status or (int(told.code) if told.code.isdigit() else 0)
-    found = classified(status if 400 <= status < 600 else 500, told, None, ())
+    status = 400 if _first(f"{told.code.lower()} {told.words}", _CERTAIN) else 500
+    found = classified(told.status or status, told, None, ())
     if isinstance(found, ChatApiRefusedError) and found.reason in {Reason.REQUEST, Reason.FIELD, Reason.ADDRESS}:
         return ChatApiUnavailableError("an error in the stream")  # it was taken at first: another try may do
     return found
@@ -98,7 +113,7 @@ def told_in(reply: Any, text: str) -> Told:
     fields: Mapping[str, Any] = inner if isinstance(inner, Mapping) else reply
     code = fields.get("code") or fields.get("type") or ""
     status = next((int(str(n)) for n in (fields.get("status"), fields.get("code")) if _is_status(n)), 0)
-    words = orjson.dumps(reply, default=str, option=orjson.OPT_NON_STR_KEYS).decode("utf-8", "replace")
+    words = orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS).decode("utf-8", "replace")
     return Told(status, str(code), _param(fields), words[:_WORDS].lower())
 
 
@@ -107,8 +122,13 @@ def classified(status: int, told: Told, retry_after: float | None, sent: Collect
     code = told.code if _CODE.fullmatch(told.code) else None
     words = f"{told.code.lower()} {told.words}"
     locked = _LOCKED.search(words) is not None
-    no_credit = status == 402 or (status in _MAY_BE_CREDIT and _CREDIT.search(words) is not None)
-    if locked or (_is_passing(status) and not no_credit):
+    soon = _SOON.search(words)
+    if retry_after is None and soon is not None:
+        retry_after = float(soon[1])
+    no_credit = status == 402 or (status in _MAY_BE_CREDIT and not soon and _CREDIT.search(words) is not None)
+    if _is_passing(status) and _KEPT_FULL.search(words):
+        return ChatApiRefusedError(status, code, reason=Reason.SIZE)
+    if locked or (_is_passing(status, words) and not no_credit):
         what = "the conversation is locked there" if locked else f"status {status}"
         return ChatApiUnavailableError(what, retry_after=retry_after)
     field = "" if no_credit or _first(words, _SURE) else _named(told, sent, status)
@@ -116,8 +136,8 @@ def classified(status: int, told: Told, retry_after: float | None, sent: Collect
     return ChatApiRefusedError(status, code, reason=reason, field=field)
 
 
-def _is_passing(status: int) -> bool:
-    return status in _RETRIED or status >= 500
+def _is_passing(status: int, words: str = "") -> bool:
+    return status in _RETRIED or status >= 500 or (status == 400 and _RATE.search(words) is not None)
 
 
 def _reason(status: int, words: str) -> Reason:
@@ -161,7 +181,7 @@ def _param(fields: Mapping[str, Any]) -> str:
 
 
 def _is_status(value: object) -> bool:
-    return str(value).isdigit() and 400 <= int(str(value)) < 600
+    return _STATUS.fullmatch(str(value)) is not None
 
 
 def _loaded(body: bytes) -> Any:
@@ -175,7 +195,7 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds until the server wants to be asked again: milliseconds, seconds or a date."""
     for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
         value = headers.get(name, "").strip()
-        if value.replace(".", "", 1).isdigit() and len(value) < 12:
+        if _SECONDS.fullmatch(value):
             return float(value) * scale
         if value and name == "retry-after":
             try:

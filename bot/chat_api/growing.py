@@ -11,6 +11,7 @@ from bot.errors import ChatApiEmptyError
 
 _TAGS: Final = ("think", "thinking", "thought", "thoughts", "reasoning")
 _OPENING: Final = re.compile(rf"\s*<({'|'.join(_TAGS)})>", re.IGNORECASE)
+_CLOSING_ALONE: Final = re.compile(r"(?:\A|\n)[ \t]*</think>[ \t]*(?:\n|\Z)")
 _LONGEST_TAG: Final = 14
 _LONGEST_BLANK: Final = 200
 _LOOK_EVERY: Final = 1_000
@@ -26,6 +27,7 @@ class Growing:
         self._parts: list[str] = []
         self._held: str | None = ""  # undecided whether it is reasoning; None: it is not
         self._tag = ""
+        self._thought = False
         self._looked = 0
         self._size = 0
         self._text = ""
@@ -51,6 +53,8 @@ class Growing:
         delta = delta[: self._most - self._size]
         self._parts.append(delta)
         self._size += len(delta)
+        if "</think>" in delta:
+            self._without_thought()
         if self._size - self._looked >= _LOOK_EVERY:
             self._looked = self._size
             self.look()
@@ -58,7 +62,8 @@ class Growing:
 
     def replace(self, text: str) -> None:
         """The server takes back what it said, for another text."""
-        self._parts, self._text, self._size, self._looked, self._held = [], text[: self._most], len(text), 0, None
+        self._parts, self._text, self._looked, self._held = [], text[: self._most], 0, None
+        self._size = len(self._text)
 
     def end(self) -> None:
         """The answer is whole: what looked like the beginning of a tag was none."""
@@ -66,7 +71,15 @@ class Growing:
             self._parts.append(self._held)
             self._size += len(self._held)
         self._held = None
+        self._without_thought()
         self.look()
+
+    def _without_thought(self) -> None:
+        """Some models' templates hold the opening tag, so it is not sent: all before the closing one is thought."""
+        if not self._thought and (closing := _CLOSING_ALONE.search(self.text)) is not None:
+            self._text, self._thought = self._text[closing.end() :].lstrip(), True
+            self._size = self._looked = len(self._text)
+            self._held = None if self._text else ""
 
     def look(self) -> None:
         """Raises ChatApiEmptyError where the end of the text repeats itself over and over."""
@@ -76,25 +89,23 @@ class Growing:
     def _released(self, delta: str) -> str:
         """What of the beginning is visible."""
         self._held = (self._held or "") + delta
-        if not self._tag:
+        while True:
+            if self._tag:
+                closing = re.search(f"</{self._tag}>", self._held, re.IGNORECASE)
+                if closing is None:
+                    self._held = self._held[-_LONGEST_TAG:]
+                    return ""
+                self._held, self._tag, self._thought = self._held[closing.end() :], "", True
+            if self._thought:
+                self._held = self._held.lstrip()  # blanks behind the tag are no text yet
             opening = _OPENING.match(self._held)
             if opening is None:
-                if _may_open(self._held):
-                    return ""
-                found, self._held = self._held, None
-                return found
-            self._tag = opening[1].lower()
-        closing = f"</{self._tag}>"
-        end = self._held.lower().find(closing)
-        if end < 0:
-            self._held = self._held[-_LONGEST_TAG:]
+                break
+            self._held, self._tag = self._held[opening.end() :], opening[1].lower()
+        if _may_open(self._held):
             return ""
-        rest = self._held[end + len(closing) :].lstrip()
-        if not rest:
-            self._held, self._tag = "", ""  # blanks behind the tag are no text yet
-            return ""
-        self._held = None
-        return rest
+        found, self._held = self._held, None
+        return found
 
 
 def _may_open(held: str) -> bool:

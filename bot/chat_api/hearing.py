@@ -54,7 +54,7 @@ class Hearing:
         grew = False
         try:
             for data in found:
-                if data == b"[DONE]":
+                if data.strip() == b"[DONE]":
                     self._heard.ended = True
                 elif data.strip():
                     for event in objects_in(data):
@@ -75,6 +75,8 @@ class Hearing:
         self._dialect.read_whole(reply, self._heard)
         await self._keep()
         self._write(self._grow())
+        if self._growing.is_full:
+            self._answer.finish = LENGTH
         self._finish()
 
     def over(self, *, cleanly: bool) -> None:
@@ -119,8 +121,8 @@ class Hearing:
         due = self._scope.when() or now
         if self._heard.ended:
             self._scope.reschedule(min(due, now + _END_SECONDS))
-        elif due < now + self._gap - _SLACK_SECONDS:
-            self._scope.reschedule(now + self._gap)
+        elif due < now + self._gap - _SLACK_SECONDS or (self._answer.text and due > now + self._gap + _SLACK_SECONDS):
+            self._scope.reschedule(now + self._gap)  # before the first words, only ever later
 
     def _finish(self) -> None:
         self._growing.end()

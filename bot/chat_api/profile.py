@@ -24,6 +24,7 @@ class Profile:
     cache_key: bool = False
     dropped: set[str] = field(default_factory=set)
     proven: bool = False
+    lessons: int = 0
 
     def fitted(self, body: dict[str, object]) -> dict[str, object]:
         """The body without what the server does not take."""
@@ -47,10 +48,12 @@ class Profile:
             if place == len(_ROLES):
                 return False
             self.role = _ROLES[place]
+            self.lessons += 1
             return True
         if name in self.dropped:
             return False
         self.dropped.add(name)
+        self.lessons += 1
         if name == self.limit and name in _LIMITS[:2]:
             other = _LIMITS[1 - _LIMITS.index(name)]
             if other not in self.dropped:
@@ -60,6 +63,12 @@ class Profile:
     def bare(self, names: set[str]) -> None:
         """Nothing is sent that a server could do without."""
         self.dropped |= names
+        self.lessons += 1
+
+    def unlearn(self, dropped: frozenset[str]) -> None:
+        """Sending less did not help, so it was not for the fields."""
+        if not self.proven:
+            self.dropped.intersection_update(dropped)
 
 
 _HOSTS: Final[dict[str, dict[str, object]]] = {
