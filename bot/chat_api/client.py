@@ -177,7 +177,7 @@ class ChatApi:
             await asyncio.sleep(pause)
 
     async def _try(self, endpoint: Endpoint, asking: _Asking) -> Answer:
-        answer, breaker = Answer(), endpoint.breaker
+        answer, breaker = Answer(model=endpoint.place.model, endpoint=endpoint.mark), endpoint.breaker
         breaker.begin()
         try:
             await endpoint.attempt(asking.ask, answer, asking.grown)
