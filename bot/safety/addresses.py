@@ -17,7 +17,7 @@ ALWAYS_REMOVED: Final = frozenset({"javascript", "vbscript", "data", "blob", "fi
 """Schemes that run something, carry a page in themselves, or open what is on the device."""
 
 _LETTER: Final = (
-    r"[^\x00-,./:-@\[-^`{-}\x7f-\xbf\s\u2000-\u200b\u200e-\u206f\u3000-\u303f"
+    r"[^\x00-,./:-@\[-^`{-\xbf\s\u2000-\u200b\u200e-\u206f\u3000-\u303f"
     r"\uff00-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65]"
 )
 _IN_PATH: Final = (
@@ -25,13 +25,14 @@ _IN_PATH: Final = (
 )
 _REST: Final = rf"(?:{_IN_PATH}|\((?:{_IN_PATH}|\*)*\))*"
 _ADDRESS: Final = re.compile(
-    r"(?P<scheme>[a-z][a-z0-9+.-]{1,30}):(?:[/\\]{2,}|(?<=http:)[/\\]|(?<=https:)[/\\])"
+    r"(?P<scheme>[a-z][a-z0-9+-]{1,30}):(?:[/\\]{2,}|(?<=http:)[/\\]|(?<=https:)[/\\])"
     rf"(?P<rest>{_REST})"
     rf"|(?P<script>(?:javascript|vbscript):|data:[a-z]+/[a-z0-9.+-]+[;,]){_REST}"
     r"|(?:(?P<user>[^\s/\[\]{}()'`<>\"@«»\u2000-\u200b\u200e-\u206f]{1,64})@)?"
-    rf"(?P<host>(?:{_LETTER}{{1,63}}\.)+{_LETTER}{{1,63}})(?P<tail>(?::\d{{1,5}})?(?:[/?#]{_REST})?)",
+    rf"(?P<host>(?:{_LETTER}{{1,63}}\.)+{_LETTER}{{1,63}})",
     re.IGNORECASE,
 )
+_TAIL: Final = re.compile(rf"(?::\d{{1,5}})?(?:[/?#]{_REST})?", re.IGNORECASE)
 TRAILING: Final = ".,;:!?'_~\\"
 _FURTHER: Final = re.compile(r":[/\\]{2,}([^\s/?#\\]*)")
 _USER: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
@@ -39,7 +40,9 @@ _PORT: Final = re.compile(r":\d{0,5}$")
 _LOCAL: Final = re.compile(r"(?:[A-Za-z0-9_-]{0,26}[.+]){0,10}[A-Za-z0-9_-]{1,35}$")
 _MAIL_HOST: Final = re.compile(r"(?:[a-z0-9][a-z0-9_-]{0,29}\.){1,6}[a-z]{2,8}", re.IGNORECASE)
 """What Telegram takes as an e-mail address (TDLib, is_email_address); anything else with an @ in it is a link."""
-_PLAIN: Final = re.compile(r"[A-Za-z0-9_~-]+(?:\.[A-Za-z0-9_~-]+)+")
+_DROPPED: Final = re.compile("[\u030a\u0333\u033f\ufdd0-\ufdef]")
+"""What is taken out of a message before it is sent (`bot.delivery.form.clean`): a name split by it becomes whole."""
+_PLAIN: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+")
 _BLANKLESS: Final = re.compile(
     "[\u0e00-\u0eff\u1000-\u109f\u1100-\u11ff\u1780-\u17ff\u2190-\u2bff\u2e80-\u2fff\u3040-\u9fff\uac00-\ud7af\uf900-\ufaff\ufe0f"
     "\U0001f000-\U0001faff\U00020000-\U0003ffff]"
@@ -93,15 +96,22 @@ class Allowed:
 
 def edits_in(text: str, allowed: Allowed, removed: Callable[[int, int], str], start: int, end: int) -> Iterator[Edit]:
     """What is to change between ``start`` and ``end``, in order; ``removed(start, end)`` stands for an address."""
-    for found in _ADDRESS.finditer(text, start, end):
-        if found["scheme"] is not None:
-            yield from _with_scheme(found, allowed, removed)
-        elif found["script"] is not None:
-            yield from _gone(found, removed)
-        elif found["user"] is not None:
-            yield from _with_user(found, allowed, removed)
-        else:
-            yield from _bare(found, allowed, removed)
+    while found := _ADDRESS.search(text, start, end):
+        edits = list(_read(found, allowed, removed))
+        yield from edits
+        if not edits and found["user"] is not None and not ends_in_domain(found["host"].lower()):
+            yield from edits_in(text, allowed, removed, found.start("user"), found.end("user"))
+        # What follows words that are no address is no path of one.
+        has_tail = found["host"] is not None and (edits or allowed.host(found["host"]))
+        start = _end(found) if has_tail else found.end()
+
+
+def _read(found: re.Match[str], allowed: Allowed, removed: Callable[[int, int], str]) -> Iterator[Edit]:
+    if found["scheme"] is not None:
+        return _with_scheme(found, allowed, removed)
+    if found["script"] is not None:
+        return _gone(found, removed)
+    return (_bare if found["user"] is None else _with_user)(found, allowed, removed)
 
 
 def is_mail(words: str) -> bool:
@@ -117,10 +127,16 @@ def _checked(host: str) -> str:
     return known
 
 
+def _end(found: re.Match[str]) -> int:
+    """With the port and path behind a bare host. Were they read at every word, a long path would be again and again."""
+    tail = _TAIL.match(found.string, found.end(), found.endpos) if found["host"] is not None else None
+    return tail.end() if tail else found.end()
+
+
 def _gone(found: re.Match[str], removed: Callable[[int, int], str]) -> Iterator[Edit]:
-    words = found[0].rstrip(TRAILING)
+    words = found.string[found.start() : _end(found)].rstrip(TRAILING)
     end = found.start() + len(words)
-    start = end - len(words.lstrip("_~"))  # signs of emphasis around it
+    start = end - len(words.lstrip("_"))  # signs of emphasis around it
     yield Edit(start, end, removed(start, end))
 
 
@@ -146,7 +162,7 @@ def _with_user(found: re.Match[str], allowed: Allowed, removed: Callable[[int, i
     local = _LOCAL.search(found["user"])
     if not ends_in_domain(host.lower()):
         return
-    if found["tail"] or local is None or not _MAIL_HOST.fullmatch(host):
+    if _end(found) > found.end() or local is None or not _MAIL_HOST.fullmatch(host):
         if not (allowed.host(host) and _USER.fullmatch(found["user"])):
             yield from _gone(found, removed)
     elif local.start() and not found["user"].lower().endswith("mailto:" + local[0].lower()):
@@ -155,15 +171,21 @@ def _with_user(found: re.Match[str], allowed: Allowed, removed: Callable[[int, i
 
 
 def _bare(found: re.Match[str], allowed: Allowed, removed: Callable[[int, int], str]) -> Iterator[Edit]:
-    host, tail = found["host"], found["tail"]
+    host = found["host"]
+    if _DROPPED.search(host):
+        whole = _DROPPED.sub("", host).lower()
+        if any(ends_in_domain(name) for name in (whole, *_PLAIN.findall(whole))):
+            yield from _gone(found, removed)
+        return
     if not host.isascii():
         yield from _bare_in_words(found, allowed, removed)
         return
-    name = host.strip("_~-")
-    known = ends_in_domain(name.lower() if tail else name) or is_number(name) or name.lower().startswith("www.")
+    name = host.strip("._-")
+    has_tail = found.string[found.end() : found.end() + 1] in {":", "/", "?", "#"}
+    known = ends_in_domain(name.lower() if has_tail else name) or is_number(name) or name.lower().startswith("www.")
     if not known or allowed.host(name):
         return
-    if not tail and reads_as_words(name):
+    if reads_as_words(name) and _end(found) == found.end():
         yield from _as_code(found)
     else:
         yield from _gone(found, removed)
@@ -175,8 +197,8 @@ def _as_code(found: re.Match[str]) -> Iterator[Edit]:
     name = found["host"]
     if before in {"/", "\\"}:
         return
-    lead = len(name) - len(name.lstrip("_~-")) if name[-1] in "_~-" else 0
-    inner = name[lead:].rstrip("_~-") if lead or name[-1] in "_~-" else name
+    lead = len(name) - len(name.lstrip("_-")) if name[-1] in "_-" else 0
+    inner = name[lead:].rstrip("_-") if lead or name[-1] in "_-" else name
     yield Edit(found.start() + lead, found.start() + lead + len(inner), f"`{inner}`")
 
 
@@ -187,8 +209,12 @@ def _bare_in_words(found: re.Match[str], allowed: Allowed, removed: Callable[[in
     if plain and all(_stands_apart(run, core) for core in plain):
         for core in plain:
             start, end = begin + core.start(), begin + core.end()
-            if not allowed.host(core[0].strip("_~-")):
-                end = found.start() + len(found[0].rstrip(TRAILING)) if core.end() == len(run) else end
+            if not allowed.host(core[0].strip("._-")):
+                end = (
+                    found.start() + len(found.string[found.start() : _end(found)].rstrip(TRAILING))
+                    if core.end() == len(run)
+                    else end
+                )
                 yield Edit(start, end, removed(start, end))
                 continue
             if core.start():

@@ -88,7 +88,7 @@ def host_of(name: str) -> str | None:
 
 def ends_in_domain(name: str) -> bool:
     """Whether Telegram may take bare words for an address. ``Done.It`` is none there: a capital begins a sentence."""
-    last = name.rpartition(".")[2].rstrip("_~-")
+    last = name.rstrip("._-").rpartition(".")[2]
     lower = last.lower()
     if last[:1] != lower[:1] and last[1:] == lower[1:] and lower not in _NO_WORDS:
         return False

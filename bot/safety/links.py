@@ -14,6 +14,7 @@ from typing import Any, Final, NamedTuple, cast
 
 import pyromark
 
+from bot.delivery.unfinished import finished
 from bot.safety.addresses import ALWAYS_REMOVED, TRAILING, Allowed, Edit, edits_in, is_mail
 from bot.safety.unseen import visible
 
@@ -22,13 +23,15 @@ _OPTIONS: Final = (
 )
 _MOST_ROUNDS: Final = 12
 _INLINE: Final = frozenset({"Strong", "Emphasis", "Strikethrough", "Link", "Image"})
+_LINES: Final = re.compile("[\u0333\u033f]")
+"""Lines under and over letters: no message is sent with them (`bot.delivery.form.clean`); they could split markup."""
 _SCHEME: Final = re.compile(r"([a-z][a-z0-9+.-]*):", re.IGNORECASE)
 _BLANKS: Final = re.compile(r"[\x00-\x20\x7f-\xa0]+")
 _HALF_LINK: Final = re.compile(r"\[([^\[\]\n]*)\]\(\s*<?([^()\s<>]*)$")
 _HALF_ADDRESS: Final = re.compile(r"[a-z]*|https?:/{0,2}([a-z0-9-]*)", re.IGNORECASE)
 _IMAGE_TAG: Final = re.compile(r"<img\b[^<>]*>", re.IGNORECASE)
 _ALT: Final = re.compile(r"\balt\s*=\s*(?:\"([^\"<>]*)\"|'([^'<>]*)')", re.IGNORECASE)
-_IMAGE_SIGN: Final = re.compile(r"!(?=\[[^\]\n]*\]\s?[(\[])")
+_IMAGE_SIGN: Final = re.compile(r"!(?=\[[^\]\n]{0,500}\]\s?[(\[])")
 
 
 class _Event(NamedTuple):
@@ -56,20 +59,35 @@ class LinkRules:
         return not self._allowed or self._allowed.host(host)
 
     def kept(self, text: str, *, growing: bool = False) -> str:
-        """``text`` with its words, without the addresses that are not allowed, without pictures and hidden characters.
+        """``text`` with its words, without the addresses that are not allowed, without pictures, hidden characters and
+        blanks at its beginning.
 
         Code stays as it is. While a text is ``growing``, an address at its very end that is not allowed is left out
         instead of replaced: more of it may come. Any text can be given; a second call changes nothing.
         """
-        text = without_images(visible(text))
+        text = without_images(_LINES.sub("", visible(text))).lstrip()
         if not _may_hold_link(text, ruled=bool(self._allowed)):
             return text
+        text = self._at_rest(text, growing)
+        return self._safe_to_preview(text) if growing else text
+
+    def _at_rest(self, text: str, growing: bool) -> str:
         for _ in range(_MOST_ROUNDS):
-            changed = without_images(self._once(text, growing))
+            changed = without_images(self._once(text, growing)).lstrip()
             if changed == text:
                 return text
             text = changed
         return self._without_any(text, growing)
+
+    def _safe_to_preview(self, text: str) -> str:
+        """A preview closes what is open at the end of the text, which can make code of words and words of code."""
+        for _ in range(_MOST_ROUNDS):
+            shown = finished(text.strip())
+            kept = self._at_rest(without_images(shown), growing=True)
+            if kept == shown:
+                return text
+            text = kept
+        return ""
 
     def _once(self, text: str, growing: bool) -> str:
         events = _events(text)
@@ -81,7 +99,7 @@ class LinkRules:
 
     def _without_any(self, text: str, growing: bool) -> str:
         for _ in range(_MOST_ROUNDS):
-            text, before = self._applied(text, self._in_source(text, [], growing)), text
+            text, before = self._applied(text, self._in_source(text, [], growing)).lstrip(), text
             if text == before and self._once(text, growing) == text == without_images(text):
                 return text
         return self._removed
@@ -276,12 +294,12 @@ def _definitions(text: str) -> dict[str, dict[str, Any]]:
 
 
 def _code(text: str, events: list[_Event]) -> list[tuple[int, int]]:
-    """Code that Telegram marks as such. Its first line names a language, and is shown; an indented block is believed
-    by our parser alone.
+    """Code that any reader of Markdown takes as such: in a line, or fenced behind a first line, which is shown. What is
+    indented, or goes on in the next line, is code to some, and while a text grows to none.
     """
     zones = []
     for event in events:
-        if event.name == "Code":
+        if event.name == "Code" and "\n" not in text[event.start : event.end]:
             zones.append((event.start, event.end))
         elif event.name == "CodeBlock" and isinstance(event.value, dict):
             first = text.find("\n", event.start, event.end)

@@ -19,13 +19,13 @@ _NEVER: Final = re.compile(
     "|(?P<line>\r\n?|[\x0b\x0c\x85])"  # they end lines: to drop them would glue words together
     "|[\x00-\x08\x0e-\x1f\x7f-\x9f\xad"
     "\u180e\u202a-\u202e\u2060-\u206f"  # vowel separator; embeddings, overrides, isolates; operators, deprecated ones
-    "\ud800-\udfff\ufeff\ufff0-\ufffb"  # halves of characters, byte order mark, annotations
+    "\ud800-\udfff\ufdd0-\ufdef\ufeff\ufff0-\ufffb"  # halves, noncharacters, byte order mark, annotations
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e00ff\U000e01f0-\U000e0fff]"
 )
 _PERHAPS: Final = "\u061c\u200b-\u200f\ufe00-\ufe0f\U000e0100-\U000e01ef"
 _RUN: Final = re.compile(f"[{_PERHAPS}]+")
 _SUSPECT: Final = re.compile(
-    f"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u180e\u202a-\u202e\u2060-\u206f\ud800-\udfff\ufeff\ufff0-\ufffb"
+    f"[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u180e\u202a-\u202e\u2060-\u206f\ud800-\udfff\ufdd0-\ufdef\ufeff\ufff0-\ufffb"
     f"\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff{_PERHAPS}]"
 )
 """One search decides for nearly every text that nothing is to be done."""
