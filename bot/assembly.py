@@ -1,13 +1,16 @@
 """Puts a worker together. Imported off the event loop, since it brings half of what the service is made of."""
 
 from contextlib import AsyncExitStack
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from dataclasses import replace
+from urllib.parse import urlsplit
 
 from bot import texts
+from bot.alerts import lookout
 from bot.budget import Budget, parse_limits, parse_prices
 from bot.chat_api.breaker import Breaker
 from bot.chat_api.client import ChatApi
-from bot.chat_api.endpoint import Endpoint, Limits, Place
+from bot.chat_api.endpoint import Endpoint, Limits
+from bot.chat_api.places import places_of
 from bot.conversation.batch import Dispatch, Reader
 from bot.conversation.control import Control
 from bot.conversation.desk import Desk, Manner
@@ -22,6 +25,9 @@ from bot.delivery.pace import Pace
 from bot.parts import Parts, connected, owned
 from bot.privacy.erase import Eraser
 from bot.privacy.export import Exporter
+from bot.safety.guard import Guard
+from bot.safety.links import LinkRules
+from bot.safety.moderation import Action, Moderation, ModerationApi, Rules
 from bot.settings import OFFLINE, Settings
 from bot.texts import Words
 from bot.timing import Timing
@@ -43,6 +49,7 @@ async def worker_of(stack: AsyncExitStack, parts: Parts, dispatch: Dispatch, use
     await stack.enter_async_context(owned(control.listen(caller), "control"))
     lane, desk = await _desk(stack, parts, control, dispatch, username)
     await stack.enter_async_context(owned(desk.remotes.keep_tending(parts.timing.removals), "remotes"))
+    await stack.enter_async_context(owned(lookout(parts, desk.chat_api, desk.budget.shares).keep(), "alerts"))
     return Worker(
         reader=reader,
         inbox=parts.inbox,
@@ -89,6 +96,7 @@ async def _desk(
         remotes=remotes,
         budget=_budget(parts),
         notebook=notebook,
+        guard=_guard(settings, chat_api),
         reader=Reader(
             journal,
             parts.vault,
@@ -130,27 +138,28 @@ def _budget(parts: Parts) -> Budget:
     )
 
 
+def _guard(settings: Settings, chat_api: ChatApi) -> Guard:
+    rules = Rules(settings.moderation_rules.read_text(encoding="utf-8-sig") if settings.moderation_rules else "")
+    api = None
+    if settings.moderation_api:
+        api = ModerationApi(
+            lambda body: chat_api.endpoints[0].post("moderations", body), Action[settings.moderation_action.upper()]
+        )
+    moderation = Moderation(rules, api) if len(rules) or api else None
+    return Guard(LinkRules(settings.link_hosts, texts.LINK_REMOVED), moderation, settings.grounding)
+
+
 def _processor(settings: Settings) -> str:
     """Who writes the answers, as customers are told: the chat API's host."""
     return texts.OFFLINE_MODEL if settings.chat_api_url == OFFLINE else urlsplit(settings.chat_api_url).hostname or "?"
 
 
 async def _chat_api(stack: AsyncExitStack, settings: Settings, timing: Timing) -> ChatApi:
-    places = [
-        Place(
-            await _chat_api_url(stack, settings.chat_api_url),
-            settings.chat_model,
-            settings.chat_api_key.get_secret_value() if settings.chat_api_key else "",
-            settings.chat_api_dialect,
-            settings.chat_conversation_field,
-        )
-    ]
-    places += [_fallback(settings, await _chat_api_url(stack, address)) for address in settings.chat_fallbacks]
     limits = Limits(first=settings.chat_first_seconds, gap=settings.chat_gap_seconds, total=settings.chat_total_seconds)
     endpoints = [
         await stack.enter_async_context(
             Endpoint(
-                place,
+                replace(place, url=await _chat_api_url(stack, place.url)),
                 max_output_tokens=settings.max_output_tokens,
                 temperature=settings.chat_temperature,
                 proxy=settings.chat_api_proxy or None,
@@ -159,27 +168,9 @@ async def _chat_api(stack: AsyncExitStack, settings: Settings, timing: Timing) -
                 breaker=Breaker(timing.breaker),
             )
         )
-        for place in places
+        for place in places_of(settings)
     ]
     return ChatApi(endpoints, total_seconds=limits.total, retry_seconds=timing.retry)
-
-
-def _fallback(settings: Settings, address: str) -> Place:
-    """A further chat API. The key of the first goes nowhere but to its own host."""
-    parts = urlsplit(address)
-    own = urlsplit(settings.chat_api_url)
-    options = dict(parse_qsl(parts.fragment))
-    key = unquote(parts.password or parts.username or "")
-    if not key and settings.chat_api_key and (parts.scheme, parts.netloc) == (own.scheme, own.netloc):
-        key = settings.chat_api_key.get_secret_value()
-    host = parts.netloc.rpartition("@")[2]
-    return Place(
-        urlunsplit((parts.scheme, host, parts.path, parts.query, "")).rstrip("/"),
-        options.get("model", settings.chat_model),
-        key,
-        options.get("dialect", settings.chat_api_dialect),
-        options.get("field", settings.chat_conversation_field),
-    )
 
 
 async def _chat_api_url(stack: AsyncExitStack, address: str) -> str:

@@ -10,12 +10,15 @@ import errno
 import socket
 import ssl
 from collections.abc import Coroutine, Iterator
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 import httpx
 from rich.console import Console
 
+from bot.chat_api.endpoint import Place
+from bot.chat_api.places import places_of
 from bot.check_store import look_at_store
 from bot.delivery.telegram import TelegramClient
 from bot.errors import (
@@ -44,7 +47,7 @@ async def check(settings: Settings, console: Console | None = None) -> int:
     out = console or Console(highlight=False, markup=False, emoji=False)
     parts: dict[str, Coroutine[Any, Any, list[Finding]]] = {
         "Telegram": _telegram(settings),
-        "Chat API": _chat_api(settings),
+        "Chat API": _chat_apis(settings),
         "Store and keys": look_at_store(settings),
         "HTTP": _http(settings),
     }
@@ -92,6 +95,8 @@ def _values(settings: Settings) -> Iterator[tuple[str, str]]:
     yield "chat API", _shown(settings.chat_api_url) or "not set"
     if settings.chat_api_url not in {"", OFFLINE}:
         yield "model", f"{settings.chat_model or 'not set'}, key {'set' if settings.chat_api_key else 'not set'}"
+    if settings.chat_fallbacks:
+        yield "fallbacks", ", ".join(_shown(place.url) for place in places_of(settings)[1:])
     prompt = "the built-in one" if settings.system_prompt == SUPPORT_PROMPT else "your own"
     yield "system prompt", f"{prompt}, {len(settings.system_prompt)} characters"
     yield "store", _shown(settings.redis_url) or f"embedded, in {settings.data_dir}"
@@ -190,16 +195,28 @@ def _about_webhook(settings: Settings, info: dict[str, Any]) -> Iterator[Finding
 
 
 # ---- chat API
-async def _chat_api(settings: Settings) -> list[Finding]:
+async def _chat_apis(settings: Settings) -> list[Finding]:
+    """The first one, whose faults are to be mended, and the fallbacks, which are only warned of."""
     if not settings.chat_api_url:
         return [note("Not asked: there is no address.")]
-    if settings.chat_api_url == OFFLINE:
+    first, *others = places_of(settings)
+    parts = {_shown(place.url): _chat_api(settings, place) for place in others}
+    looked = await asyncio.gather(_chat_api(settings, first), *(_bounded(name, work) for name, work in parts.items()))
+    found = looked[0]
+    for name, findings in zip(parts, looked[1:], strict=True):
+        for one in findings:
+            grade = WARNING if one.grade == FAULT else one.grade
+            found.append(replace(one, grade=grade, sentence=f"{name}: {one.sentence}"))
+    return found
+
+
+async def _chat_api(settings: Settings, place: Place) -> list[Finding]:
+    if place.url == OFFLINE:
         return [ok("The built-in model needs nothing. It only repeats and remembers.")]
-    key = settings.chat_api_key.get_secret_value() if settings.chat_api_key else ""
     try:
         client = httpx.AsyncClient(
-            base_url=settings.chat_api_url,
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            base_url=place.url,
+            headers={"Authorization": f"Bearer {place.key}"} if place.key else {},
             verify=ssl.create_default_context(cafile=settings.ca_file),
             proxy=settings.chat_api_proxy or None,
             timeout=LIMIT_SECONDS,
@@ -209,7 +226,7 @@ async def _chat_api(settings: Settings) -> list[Finding]:
         return [_bad_certificates()]
     try:
         async with asyncio.timeout(LIMIT_SECONDS), client:
-            return await _ask_chat_api(client, settings.chat_model)
+            return await (_ask_dify(client) if place.dialect == "dify" else _ask_chat_api(client, place))
     except (httpx.TimeoutException, TimeoutError):
         raise TimeoutError from None
     except (httpx.HTTPError, OSError) as error:
@@ -217,17 +234,25 @@ async def _chat_api(settings: Settings) -> list[Finding]:
         return [fault(f"The chat API cannot be reached ({type(error).__name__}).", cure)]
 
 
-async def _ask_chat_api(client: httpx.AsyncClient, model: str) -> list[Finding]:
+async def _ask_dify(client: httpx.AsyncClient) -> list[Finding]:
+    """An application's parameters cost nothing, and need its key."""
+    reply = await client.get("parameters", params={"user": "check"})
+    if reply.status_code == 200 and _fields(reply):
+        return [ok("The application answers (its parameters were read, no answer was asked for).")]
+    return [_chat_fault(reply.status_code)]
+
+
+async def _ask_chat_api(client: httpx.AsyncClient, place: Place) -> list[Finding]:
     """The list of models costs nothing; servers without one are asked for an answer of one token."""
     reply = await client.get("models")
     listed = _models(reply)
     if listed is not None:
         found = [ok(f"It answers and lists {len(listed)} models (models call, no answer was asked for).")]
-        if model and model not in listed:
-            found.append(warning(f"CHAT_MODEL {model} is not among them.", "Compare its name with the list."))
+        if place.model and place.model not in listed:
+            found.append(warning(f"CHAT_MODEL {place.model} is not among them.", "Compare its name with the list."))
         return found
-    if reply.status_code == 200 or reply.status_code in _NO_MODEL_LIST:
-        body = {"model": model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
+    if place.dialect == "completions" and (reply.status_code == 200 or reply.status_code in _NO_MODEL_LIST):
+        body = {"model": place.model, "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 1}
         reply = await client.post("chat/completions", json=body)
         if reply.status_code == 200 and "choices" in _fields(reply):
             return [ok("It answers (a completion of one token; it has no list of models).")]

@@ -40,4 +40,5 @@ class Metrics:
         self.age = Gauge("bot_queue_age_seconds", "Age of the oldest chat that waits or is being worked on", registry=r)
         self.store_memory = Gauge("bot_store_memory_bytes", "Memory the store uses", registry=r)
         self.store_up = Gauge("bot_store_up", "1 while the store answers", registry=r)
+        self.alert = Gauge("bot_alert", "1 while operators are alerted of this", ["name"], registry=r)
         self.last_poll = Gauge("bot_last_poll_timestamp_seconds", "Time of the last completed poll", registry=r)

@@ -17,6 +17,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from bot.budget import parse_limits, parse_prices
 from bot.errors import SettingsError
+from bot.safety.links import LinkRules
+from bot.safety.moderation import Rules
+from bot.safety.secrets import secret_in
 
 OFFLINE = "offline"
 """The value of CHAT_API_URL that names the built-in model."""
@@ -212,6 +215,16 @@ class Settings(BaseSettings):
     )
     summaries: bool = Field(True, description="true or false")
 
+    link_hosts: Annotated[tuple[str, ...], NoDecode, Listed] = Field(
+        (), description="names of hosts such as example.com, separated by commas"
+    )
+    moderation_rules: UserPath | None = Field(None, description="the path of a file with a rule on each line")
+    moderation_api: bool = Field(False, description="true or false")
+    moderation_action: Annotated[Literal["warn", "refuse", "person"], Word] = Field(
+        "refuse", description="warn, refuse or person"
+    )
+    grounding: Annotated[Literal["off", "hedge", "hold"], Word] = Field("off", description="off, hedge or hold")
+
     redis_url: str = Field(
         "", repr=False, description="redis://host:6379/0, rediss://…, unix:///path, or nothing for the embedded server"
     )
@@ -274,7 +287,7 @@ class Settings(BaseSettings):
 
     def require_for_run(self) -> None:
         """Raises SettingsError with a sentence for each thing `run` cannot do without; the sandbox needs none of it."""
-        problems = [*self._faults(), *_readable(self.ca_file)]
+        problems = [*self._faults(), *_readable(self.ca_file), *self._safety_faults()]
         if problems:
             raise SettingsError(problems)
 
@@ -290,6 +303,23 @@ class Settings(BaseSettings):
             yield from self._webhook_faults()
         if self.consent_required:
             yield "CONSENT_REQUIRED is true, but asking for consent is not built yet: set it to false or leave it out."
+
+    def _safety_faults(self) -> Iterator[str]:
+        if (kind := secret_in(self.system_prompt, self.secret_values())) is not None:
+            yield (
+                f"SYSTEM_PROMPT holds {kind}, and whatever it holds a customer can be told: take it out, and change it "
+                "where it is used."
+            )
+        try:
+            LinkRules(self.link_hosts, "")
+        except ValueError as error:
+            yield f"LINK_HOSTS is wrong: {error}"
+        if self.moderation_rules is not None:
+            try:
+                Rules(self.moderation_rules.read_text(encoding="utf-8-sig"))
+            except (OSError, ValueError) as error:
+                said = error.strerror if isinstance(error, OSError) else str(error)
+                yield f"MODERATION_RULES cannot be used: {said}"
 
     def _webhook_faults(self) -> Iterator[str]:
         if self.webhook_secret is None:

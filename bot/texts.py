@@ -88,9 +88,14 @@ LIMIT_TOTAL: Final = N_(
     "So many people are asking that the limit for now is reached. Please ask again from {when} (UTC) on."
 )
 
+LINK_REMOVED: Final = "[link removed]"
 STOPPED_MARK: Final = N_("⏹ Stopped.")
 CUT_LENGTH: Final = N_("✂ This answer reached its longest length.")
 CUT_FILTER: Final = N_("✂ The rest of this answer was held back by a filter.")
+WARNED: Final = N_("⚠️ Please take care: a person can help with this, too.")
+HEDGED: Final = N_(
+    "⚠️ I could not check the amounts and dates in this answer. Please have a person confirm them before you rely on them."
+)
 CUT_FAULT: Final = N_("✂ The rest of this answer is missing because of a fault.")
 CONTINUE: Final = N_("Continue")
 PLEASE_CONTINUE: Final = N_("Please continue your last answer where it ended.")
@@ -171,6 +176,70 @@ RELAY_ENDED: Final = N_("{name} is back with the assistant.")
 RELAY_GIVEN_BACK: Final = N_("The assistant answers in this customer's chat again.")
 RELAY_FAILED: Final = N_("Your reply could not be delivered: the customer cannot be reached.")
 RELAY_NOT_HANDED: Final = N_("Reply to a customer's message with /handback to give that chat back to the assistant.")
+
+ALERT_DOWN: Final = N_(
+    "⚠️ No chat API has answered since {since} (UTC). Customers' questions wait for it, and are passed on to a person if it "
+    "takes too long. See whether the provider tells of a fault; CHAT_FALLBACKS takes further chat APIs to ask instead."
+)
+ALERT_DOWN_OVER: Final = N_(
+    "✅ The chat API answers again. It was away from {since} to {until} (UTC), {minutes} min. Questions that waited are "
+    "being answered."
+)
+ALERT_ENDPOINT: Final = N_(
+    "⚠️ The chat API at {host} has not answered since {since} (UTC). See whether its provider tells of a fault."
+)
+ALERT_KEY: Final = N_(
+    "⚠️ The chat API at {host} has refused its key since {since} (UTC). Put a valid key into CHAT_API_KEY, or into "
+    "CHAT_FALLBACKS where it is one of those, and restart."
+)
+ALERT_CREDIT: Final = N_(
+    "⚠️ The account at {host} has been used up since {since} (UTC): the chat API there refuses to answer. Pay in, or raise "
+    "the limit that is set there."
+)
+ALERT_MODEL: Final = N_(
+    "⚠️ The chat API at {host} does not know the model that it has been asked for since {since} (UTC). Put the name of one "
+    "that it offers into CHAT_MODEL, or into CHAT_FALLBACKS where it is one of those, and restart."
+)
+ALERT_ADDRESS: Final = N_(
+    "⚠️ At {host} nothing has answered as a chat API does since {since} (UTC). Check the address in CHAT_API_URL, or in "
+    "CHAT_FALLBACKS where it is one of those, and CHAT_API_DIALECT, and restart."
+)
+ALERT_WAITING: Final = N_("Customers' questions wait meanwhile.")
+ALERT_OTHERS: Final = N_("The other chat APIs answer meanwhile.")
+ALERT_ENDPOINT_OVER: Final = N_(
+    "✅ The chat API at {host} answers again. It did not from {since} to {until} (UTC), {minutes} min."
+)
+ALERT_BUDGET: Final = N_(
+    "⚠️ All customers together have used {share} of what they may: {limit}. When all of it is used, they are asked to come "
+    "back later. TOTAL_LIMITS sets how much it is."
+)
+ALERT_LIMIT: Final = N_(
+    "⛔ All customers together have used what they may: {limit}, since {since} (UTC). The assistant answers them again when "
+    "that time begins anew. TOTAL_LIMITS sets how much it is."
+)
+ALERT_BUDGET_OVER: Final = N_("✅ All customers together are below {share} of what they may use again: {limit}.")
+ALERT_MEMORY: Final = N_(
+    "⚠️ The store's memory has been almost full since {since} (UTC). When it is full, no message can be taken in any more. "
+    "Give it more (maxmemory)."
+)
+ALERT_DISK: Final = N_(
+    "⚠️ The disk with DATA_DIR has been almost full since {since} (UTC). When it is full, no message can be taken in any "
+    "more. Make room on it."
+)
+ALERT_STORE_OVER: Final = N_(
+    "✅ The store has room again. It was almost full from {since} to {until} (UTC), {minutes} min."
+)
+ALERT_TOKEN_OVER: Final = N_(
+    "✅ Telegram takes the bot's token again. It refused it from {since} to {until} (UTC), {minutes} min, and nothing could "
+    "be said to anybody. What customers wrote meanwhile is being answered."
+)
+ALERT_QUEUE: Final = N_(
+    "⚠️ Customers' messages have waited for more than a minute since {since} (UTC) before anything reads them. More comes in "
+    "than the service can work on: start another worker on another machine, or see what its log tells."
+)
+ALERT_QUEUE_OVER: Final = N_(
+    "✅ Customers' messages are read at once again. They had to wait from {since} to {until} (UTC), {minutes} min."
+)
 
 COMMANDS: Final = {
     "new": N_("Begin a new conversation"),

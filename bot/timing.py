@@ -7,7 +7,9 @@ from dataclasses import dataclass
 class Timing:
     """Production values. A lease must outlast several renewals (a quarter of it each); ``flight`` must outlast any
     request that was cut off and may still be accepted; sweeps come after it. ``retry``, ``breaker`` and ``rest`` are
-    the shortest pauses before a chat API is asked again: by one question, by any, and for one that waits."""
+    the shortest pauses before a chat API is asked again: by one question, by any, and for one that waits. Operators are
+    told of what is seen every ``look``: of a chat API that is down for ``outage``, and of what has been over for
+    ``settle``."""
 
     flight: float = 15.0
     lease: float = 10.0
@@ -24,3 +26,6 @@ class Timing:
     retry: float = 0.4
     breaker: float = 2.0
     rest: float = 2.0
+    look: float = 5.0
+    outage: float = 20.0
+    settle: float = 30.0

@@ -4,7 +4,7 @@ import time
 from dataclasses import replace
 from typing import Final
 
-from bot import texts
+from bot import alerts, texts
 from bot.conversation import deeds
 from bot.conversation.batch import MOST_MAIL, Batch
 from bot.conversation.control import Watch
@@ -75,6 +75,9 @@ class Acts:
             copy = self._copy(letter, language)
             record = with_marks(record, state="operator", head=head, copy=copy, sender=sender)
             await self._speaker.say(state, batch, Plan(record, "answer"))
+        elif letter.kind == "alert" and hand_off.is_operator(state.ready.chat_id):
+            record = Record((), alerts.told(letter.name, letter.values, self._desk.words, language), plain=True)
+            await self._speaker.say(state, batch, Plan(record, "notice"))
         elif (key := await self._readable(state, letter)) is not None:
             text = hand_off.told(letter, language)
             link = Change(link=f"{letter.chat_id}:{letter.about_topic}") if letter.chat_id else None

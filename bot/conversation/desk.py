@@ -22,6 +22,7 @@ from bot.delivery.pace import Pace
 from bot.delivery.telegram import TelegramClient
 from bot.metrics import Metrics
 from bot.privacy.erase import Eraser
+from bot.safety.guard import Guard
 from bot.texts import Words
 from storage.journal import Journal
 from storage.vault import Vault
@@ -66,6 +67,7 @@ class Desk:
     remotes: Remotes
     budget: Budget
     notebook: Notebook
+    guard: Guard
     reader: Reader
     control: Control
     hand_off: HandOff

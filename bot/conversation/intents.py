@@ -1,8 +1,8 @@
 """What a handler makes of an update. Handlers decide, the turn acts: that is why bursts can be answered together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from bot.texts import Sentence
 
@@ -106,8 +106,9 @@ class Act:
 @dataclass(frozen=True, slots=True)
 class Letter:
     """From another chat of the bot. ``kind``, to an operator: opening (a customer asks for a person), relay (what one
-    writes then), ended, failed (the customer cannot be reached); to a customer: reply (an operator's words), back,
-    unread (this operator cannot be reached), lost (what was to be said could not be delivered).
+    writes then), ended, failed (the customer cannot be reached), alert (of what ``name`` and ``values`` say, by no
+    chat); to a customer: reply (an operator's words), back, unread (this operator cannot be reached), lost (what was to
+    be said could not be delivered).
     ``copy``: the message with the content, where that is not text; ``topic``: where it is said;
     ``about_topic``: the customer's, for the answer.
     """
@@ -122,6 +123,7 @@ class Letter:
     topic: int = 0
     about_topic: int = 0
     sealed: bytes = b""
+    values: dict[str, Any] = field(default_factory=dict)
 
 
 class Sender(NamedTuple):

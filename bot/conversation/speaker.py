@@ -3,6 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from bot.conversation import deeds
@@ -158,6 +159,7 @@ class Speaker:
             action="upload_document" if upload else "" if state.ready.chat_id > 0 else "typing",
             standing=standing,
             recheck=self._desk.recheck,
+            dressed=partial(self._desk.guard.shown, growing=True),
         )
 
     async def _sent(self, state: ChatState, say: Say, opened: OpenTurn | None, watch: Watch | None) -> Fate:

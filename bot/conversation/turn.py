@@ -11,7 +11,7 @@ from typing import Final
 from bot import texts
 from bot.conversation import deeds
 from bot.conversation.acts import Acts
-from bot.conversation.answering import Answering, is_waiting
+from bot.conversation.answering import Answering
 from bot.conversation.batch import MOST_MAIL, Batch, HandlerFailedError
 from bot.conversation.calls import CalledAwayError, Calls
 from bot.conversation.control import Watch
@@ -20,6 +20,7 @@ from bot.conversation.desk import Desk
 from bot.conversation.record import Record
 from bot.conversation.shown import with_marks
 from bot.conversation.speaker import Plan, Speaker, now
+from bot.conversation.waiting import is_waiting
 from bot.delivery.lane import LaterError
 from bot.logs import get_logger
 from storage.inbox import Mail, Ready

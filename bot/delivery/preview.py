@@ -47,9 +47,12 @@ class Preview:
         action: str = "",
         standing: Callable[[], Awaitable[bool]],
         recheck: float,
+        dressed: Callable[[str], str] = str,
     ) -> None:
-        """``action``: what is shown under the bot's name instead of a draft (Bot API, sendChatAction)."""
+        """``action``: what is shown under the bot's name instead of a draft (Bot API, sendChatAction); ``dressed``:
+        makes of a text what may be read of it."""
         self._recheck = recheck
+        self._dressed = dressed
         self._telegram = telegram
         self._pace = pace
         self._chat_id = chat_id
@@ -114,7 +117,7 @@ class Preview:
                 continue
             self._changed.clear()
             text, action = self._text, self._action
-            if not await self._frame(await _drawn(text)):
+            if not await self._frame(await self._drawn(text)):
                 return
             if action != self._action:
                 continue
@@ -149,15 +152,17 @@ class Preview:
             return False
         return True
 
+    async def _drawn(self, text: str) -> Piece:
+        """What a draft shows of the text; a long one is formatted off the event loop."""
+        return self._draw(text) if len(text) < _LONG else await asyncio.to_thread(self._draw, text)
+
+    def _draw(self, text: str) -> Piece:
+        return draft_of(self._dressed(text))
+
     async def _must_stand(self) -> None:
         """Asked in the moment of the write: a worker that froze before it would show a draft after the answer."""
         if not await self._standing():
             raise StaleFenceError
-
-
-async def _drawn(text: str) -> Piece:
-    """What a draft shows of the text; a long one is formatted off the event loop."""
-    return draft_of(text) if len(text) < _LONG else await asyncio.to_thread(draft_of, text)
 
 
 async def _within(event: asyncio.Event, seconds: float) -> None:

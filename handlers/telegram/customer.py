@@ -18,6 +18,7 @@ from aiogram.types import CallbackQuery, ChatMemberUpdated, Message, MessageGene
 from bot import texts
 from bot.conversation.intents import Act, Correction, Deed, Intent, Nothing, Notice, Presence, Question
 from bot.delivery.form import clean, utf16_units
+from bot.safety.unseen import visible
 
 _GROUPS: Final = {ChatType.GROUP, ChatType.SUPERGROUP}
 _AWAY: Final = {ChatMemberStatus.KICKED, ChatMemberStatus.LEFT}
@@ -77,6 +78,11 @@ class Audience:
         who = {message.chat.id, message.from_user.id if message.from_user else 0}
         return bool(who & self.banned) and _COMMAND.match(message.text or "") is None
 
+    async def is_banned_press(self, press: CallbackQuery) -> bool:
+        """Whether a press is a question of somebody who is not answered; other buttons do what commands do."""
+        who = {press.from_user.id, press.message.chat.id if press.message else 0}
+        return bool(who & self.banned) and (press.data or "").startswith("more:")
+
     def _is_addressed(self, message: Message) -> bool:
         reply = message.reply_to_message
         if reply is not None and reply.from_user is not None and reply.from_user.username == self.bot_username:
@@ -92,6 +98,7 @@ def customer_router(audience: Audience) -> Router:
     if audience.banned:
         router.message.register(on_banned, audience.is_banned)
         router.edited_message.register(on_banned, audience.is_banned)
+        router.callback_query.register(on_banned, audience.is_banned_press)
     router.message.register(on_question, is_plain_text)
     router.message.register(on_start, CommandStart(ignore_mention=True))
     for command, sentence in (("help", texts.HELP), ("privacy", texts.PRIVACY)):
@@ -120,7 +127,7 @@ async def on_foreign_message(_: Message) -> Intent:
     return Nothing("not for the bot")
 
 
-async def on_banned(_: Message) -> Intent:
+async def on_banned(_: Message | CallbackQuery) -> Intent:
     return Nothing("banned")
 
 
@@ -189,7 +196,7 @@ async def on_unknown_command(message: Message) -> Intent:
 
 
 async def on_question(message: Message) -> Intent:
-    text = message.text or ""
+    text = visible(message.text or "")
     if not is_visible(text):
         return _notice(message, texts.EMPTY)
     return _question(message, text)
@@ -198,11 +205,11 @@ async def on_question(message: Message) -> Intent:
 async def on_other_content(message: Message) -> Intent:
     if message.content_type in _SERVICE:
         return Nothing(f"service message {message.content_type}")  # Telegram made it: nobody expects an answer
-    return replace(_question(message, message.caption or ""), other=True)
+    return replace(_question(message, visible(message.caption or "")), other=True)
 
 
 async def on_edit(message: Message) -> Intent:
-    text = message.text or ""
+    text = visible(message.text or "")
     if not is_visible(text):
         return Nothing("edited to nothing")
     reply = message.reply_to_message.message_id if message.reply_to_message else 0
@@ -241,7 +248,7 @@ def _question(message: Message, text: str) -> Question:
         topic_of(message),
         text,
         int(message.date.timestamp()),
-        utf16_units(text),
+        utf16_units(message.text or ""),
         message.reply_to_message.message_id if message.reply_to_message else 0,
         language_of(message.from_user),
         name_of(message.from_user),
