@@ -88,9 +88,14 @@ LIMIT_TOTAL: Final = N_(
     "So many people are asking that the limit for now is reached. Please ask again from {when} (UTC) on."
 )
 
+LINK_REMOVED: Final = "[link removed]"
 STOPPED_MARK: Final = N_("⏹ Stopped.")
 CUT_LENGTH: Final = N_("✂ This answer reached its longest length.")
 CUT_FILTER: Final = N_("✂ The rest of this answer was held back by a filter.")
+WARNED: Final = N_("⚠️ Please take care: a person can help with this, too.")
+HEDGED: Final = N_(
+    "⚠️ I could not check the amounts and dates in this answer. Please have a person confirm them before you rely on them."
+)
 CUT_FAULT: Final = N_("✂ The rest of this answer is missing because of a fault.")
 CONTINUE: Final = N_("Continue")
 PLEASE_CONTINUE: Final = N_("Please continue your last answer where it ended.")
@@ -172,11 +177,6 @@ RELAY_GIVEN_BACK: Final = N_("The assistant answers in this customer's chat agai
 RELAY_FAILED: Final = N_("Your reply could not be delivered: the customer cannot be reached.")
 RELAY_NOT_HANDED: Final = N_("Reply to a customer's message with /handback to give that chat back to the assistant.")
 
-COMMANDS: Final = {
-    "new": N_("Begin a new conversation"),
-    "stop": N_("Stop the answer being written"),
-    "human": N_("Talk to a person"),
-    "export": N_("Get all your conversations as files"),
 ALERT_DOWN: Final = N_(
     "⚠️ No chat API has answered since {since} (UTC). Customers' questions wait for it, and are passed on to a person if it "
     "takes too long. See whether the provider tells of a fault; CHAT_FALLBACKS takes further chat APIs to ask instead."
@@ -241,6 +241,11 @@ ALERT_QUEUE_OVER: Final = N_(
     "✅ Customers' messages are read at once again. They had to wait from {since} to {until} (UTC), {minutes} min."
 )
 
+COMMANDS: Final = {
+    "new": N_("Begin a new conversation"),
+    "stop": N_("Stop the answer being written"),
+    "human": N_("Talk to a person"),
+    "export": N_("Get all your conversations as files"),
     "forget": N_("Delete what the assistant remembers"),
     "privacy": N_("What happens to your data"),
     "language": N_("Choose the language"),
