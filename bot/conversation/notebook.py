@@ -92,7 +92,7 @@ class Notebook:
             return b"", Notes()
         place = (chat_id, topic, conversation)
         try:
-            notes = Notes.unpacked(await self._vault.open_any(sealed, _bound(*place)))
+            notes = Notes.unpacked(await self._vault.open_any(sealed, notes_bound(*place)))
         except SealBrokenError:
             return sealed, Notes()
         self._remember(state, topic, notes)
@@ -104,7 +104,7 @@ class Notebook:
         key = self._vault.cached_key(chat_id, name) or await self._vault.standing_key(chat_id, name)
         if key is None:
             return False  # forgotten meanwhile
-        sealed = self._vault.seal(key, notes.packed(), _bound(chat_id, topic, conversation))
+        sealed = self._vault.seal(key, notes.packed(), notes_bound(chat_id, topic, conversation))
         written = await self._history.note(state, topic, conversation, old, sealed)
         if written:
             self._remember(state, topic, notes)
@@ -130,5 +130,6 @@ def _mark(state: ChatState, topic: int) -> _Mark:
     return state.epoch, state.first.get(topic, 1), state.edits
 
 
-def _bound(chat_id: int, topic: int, conversation: int) -> str:
+def notes_bound(chat_id: int, topic: int, conversation: int) -> str:
+    """What sealed notes are bound to. A conversation's number is never used again."""
     return f"{chat_id}|notes|{topic}|{conversation}"

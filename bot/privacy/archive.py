@@ -4,12 +4,14 @@ Three files: ``conversations.json`` for programs, ``chat.html`` for people (see 
 the size and SHA-256 of the other two. The zip goes onto a sink that cannot seek, so it is never whole anywhere here.
 
 ``conversations.json`` is UTF-8 with one message a line. ``time`` is ISO 8601 UTC or null, ``id`` a Telegram message
-id or null; ``ids`` stands beside it where an answer took several messages. What is not known is left out::
+id or null; ``ids`` stands beside it where an answer took several messages. ``notes`` are what the model is told of a
+long conversation's turns up to number ``upto`` instead of the turns. What is not known is left out::
 
     {"format": "support-export", "version": 1, "made", "bot", "chat_id", "part", "parts",
      "conversations": [{"topic", "conversation", "messages": [
        {"id", "ids"?, "turn", "role": "customer" | "assistant" | "operator", "time", "text",
-        "model"?, "version"?, "state"?: "stopped" | "handed" | "notice"}]}],
+        "model"?, "version"?, "state"?: "stopped" | "handed" | "notice"}],
+       "notes"?: {"upto", "statements": ["…"], "summary"?}}],
      "skipped": [{"what", "reason", "topic"?, "conversation"?, "first"?, "last"?}]}
 
 A turn is a question, or several sent together, and what was said to it. Of a skipped run of turns ``first`` and
@@ -26,10 +28,10 @@ from datetime import UTC, datetime
 from typing import IO, Any, Final, Protocol
 from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
-from bot.privacy.content import About, Entry, Gap, Message, Skipped, gathered, iso, messages_of, moment
+from bot.privacy.content import About, Entry, Gap, Message, Noted, Skipped, gathered, iso, messages_of, moment
 from bot.privacy.page import Page
 
-__all__ = ["CHUNK_BYTES", "About", "Entry", "Skipped", "archive", "file_name"]
+__all__ = ["CHUNK_BYTES", "About", "Entry", "Noted", "Skipped", "archive", "file_name"]
 
 FORMAT: Final = "support-export"
 VERSION: Final = 1
@@ -40,13 +42,14 @@ _LATEST: Final = datetime(2107, 12, 31, tzinfo=UTC)
 
 
 async def archive(
-    about: About, entries: Callable[[], AsyncIterator[Entry]], say: Callable[[str], str]
+    about: About, entries: Callable[[], AsyncIterator[Entry | Noted]], say: Callable[[str], str]
 ) -> AsyncGenerator[bytes, None]:
     """The zip, in chunks of at most 64 KiB; the same bytes for the same input.
 
     ``entries`` is called twice, once per file, and must tell the same turns in the order of topic, conversation,
-    number; its errors pass through, and what was given until then is no whole zip. ``say`` translates a sentence
-    (gettext msgid to text). A file may hold 2 GiB (RuntimeError): above 50 MB the caller makes parts anyway.
+    number, and behind a conversation's turns the notes on it, if there are any. Its errors pass through, and what was
+    given until then is no whole zip. ``say`` translates a sentence (gettext msgid to text). A file may hold 2 GiB
+    (RuntimeError): above 50 MB the caller makes parts anyway.
     """
     sink = _Sink()
     written: list[_Written] = []
@@ -84,6 +87,7 @@ class _Face(Protocol):
     def begin(self, topic: int, conversation: int) -> str: ...
     def message(self, message: Message) -> str: ...
     def gap(self, gap: Gap) -> str: ...
+    def notes(self, noted: Noted) -> str: ...
     def end(self) -> str: ...
     def foot(self, gaps: Sequence[Gap]) -> Iterator[str]: ...
 
@@ -153,6 +157,7 @@ class _Conversations:
         self._about = about
         self._is_first_conversation = True
         self._is_first_message = True
+        self._has_notes = False
 
     def head(self) -> str:
         opened = _json({"format": FORMAT, "version": VERSION, **_origin(self._about)}).removesuffix("}")
@@ -160,7 +165,7 @@ class _Conversations:
 
     def begin(self, topic: int, conversation: int) -> str:
         comma = "" if self._is_first_conversation else ","
-        self._is_first_conversation, self._is_first_message = False, True
+        self._is_first_conversation, self._is_first_message, self._has_notes = False, True, False
         opened = _json({"topic": topic, "conversation": conversation}).removesuffix("}")
         return f'{comma}\n{opened}, "messages": ['
 
@@ -183,8 +188,13 @@ class _Conversations:
     def gap(self, gap: Gap) -> str:  # noqa: ARG002 (told at the end)
         return ""
 
+    def notes(self, noted: Noted) -> str:
+        self._has_notes = True
+        told = {"upto": noted.upto, "statements": noted.statements}
+        return f'\n], "notes": {_json(told | ({"summary": noted.summary} if noted.summary else {}))}'
+
     def end(self) -> str:
-        return "\n]}"
+        return "}" if self._has_notes else "\n]}"
 
     def foot(self, gaps: Sequence[Gap]) -> Iterator[str]:
         yield '\n],\n"skipped": ['
@@ -192,7 +202,7 @@ class _Conversations:
         yield "]}\n"
 
 
-async def _told(face: _Face, entries: AsyncIterator[Entry], tally: _Tally) -> AsyncGenerator[str, None]:
+async def _told(face: _Face, entries: AsyncIterator[Entry | Noted], tally: _Tally) -> AsyncGenerator[str, None]:
     """A file, piece by piece."""
     yield face.head()
     place: tuple[int, int] | None = None
@@ -207,6 +217,9 @@ async def _told(face: _Face, entries: AsyncIterator[Entry], tally: _Tally) -> As
             if isinstance(item, Gap):
                 tally.gaps.append(item)
                 yield face.gap(item)
+                continue
+            if isinstance(item, Noted):
+                yield face.notes(item)
                 continue
             assert item.record is not None  # it would be a gap
             tally.turns += 1

@@ -38,6 +38,18 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """What the model is told of a conversation's turns up to number ``upto`` instead of the turns: the customer's own
+    statements, and a summary ("" for none)."""
+
+    topic: int
+    conversation: int
+    upto: int
+    statements: tuple[str, ...]
+    summary: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Skipped:
     """Something that is no part of the archive: what it is, in the reader's words, and why (a msgid)."""
 
@@ -111,7 +123,7 @@ def messages_of(entry: Entry, record: Record) -> Iterator[Message]:
     )
 
 
-async def gathered(entries: AsyncIterator[Entry]) -> AsyncGenerator[Entry | Gap, None]:
+async def gathered(entries: AsyncIterator[Entry | Noted]) -> AsyncGenerator[Entry | Gap | Noted, None]:
     """The turns in order, with unreadable neighbours as one gap: a lost key takes a whole conversation.
 
     Lets others run after every ``PAUSE_TURNS`` turns, and closes ``entries`` however it ends.
@@ -124,7 +136,7 @@ async def gathered(entries: AsyncIterator[Entry]) -> AsyncGenerator[Entry | Gap,
             if read % PAUSE_TURNS == 0:
                 await asyncio.sleep(0)
             if gap and _continues(gap, entry):
-                gap = replace(gap, last=entry.number)
+                gap = replace(gap, last=gap.last + 1)
                 continue
             if gap:
                 yield gap
@@ -151,15 +163,15 @@ def iso(time: datetime) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _gap(entry: Entry) -> Gap | None:
-    """None for a turn that can be told."""
-    if entry.record is not None:
+def _gap(entry: Entry | Noted) -> Gap | None:
+    """None for what can be told."""
+    if isinstance(entry, Noted) or entry.record is not None:
         return None
     return Gap(entry.topic, entry.conversation, entry.number, entry.number, entry.reason or NO_REASON)
 
 
-def _continues(gap: Gap, entry: Entry) -> bool:
-    return _gap(entry) == replace(gap, first=entry.number, last=entry.number) and entry.number == gap.last + 1
+def _continues(gap: Gap, entry: Entry | Noted) -> bool:
+    return _gap(entry) == replace(gap, first=gap.last + 1, last=gap.last + 1)
 
 
 def _word(more: dict[str, Any], name: str) -> str:

@@ -6,10 +6,13 @@ The extent is fixed when the export begins and journaled with it: a successor se
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
+from bot.conversation.notebook import notes_bound
+from bot.conversation.notes import Notes
 from bot.conversation.record import Record
 from bot.conversation.window import turn_bound
-from bot.privacy.archive import About, Entry
+from bot.privacy.archive import About, Entry, Noted
 from bot.texts import N_
+from storage.errors import SealBrokenError
 from storage.history import History
 from storage.journal import ChatState, Journal
 from storage.vault import Vault
@@ -56,8 +59,9 @@ class Exporter:
                 parts[-1].append((topic, number, first, last))
         return parts
 
-    async def entries(self, state: ChatState, extent: Extent) -> AsyncIterator[Entry]:
-        """The turns of one part, opened; those that do not open are named."""
+    async def entries(self, state: ChatState, extent: Extent) -> AsyncIterator[Entry | Noted]:
+        """The turns of one part, opened; those that do not open are named. Behind the first turns of a conversation
+        come the notes on it: what they say is of these."""
         chat_id = state.ready.chat_id
         for topic, number, first, last in extent:
             for at in range(first, last + 1, _PAGE):
@@ -71,6 +75,19 @@ class Exporter:
                     record = Record.unpacked(content) if content is not None else None
                     reason = "" if record else UNOPENED if turn else MISSING
                     yield Entry(topic, number, place, record, turn.answer_ids if turn else (), reason)
+            if first == 1 and (noted := await self._noted(chat_id, topic, number)):
+                yield noted
+
+    async def _noted(self, chat_id: int, topic: int, number: int) -> Noted | None:
+        """The notes on a conversation. Such as do not open say nothing that its turns do not say."""
+        sealed = await self._history.notes(chat_id, topic, number)
+        if not sealed:
+            return None
+        try:
+            notes = Notes.unpacked(await self._vault.open_any(sealed, notes_bound(chat_id, topic, number)))
+        except SealBrokenError:
+            return None
+        return Noted(topic, number, notes.upto, notes.statements, notes.summary)
 
     async def _sizes(self, state: ChatState, topic: int, number: int, last: int) -> AsyncIterator[tuple[int, int]]:
         for at in range(1, last + 1, _SIZES_AT_ONCE):

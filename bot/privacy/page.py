@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import date
 from typing import Final
 
-from bot.privacy.content import NO_REASON, About, Gap, Message, Role, iso, moment
+from bot.privacy.content import NO_REASON, About, Gap, Message, Noted, Role, iso, moment
 from bot.texts import N_
 
 TITLE: Final = N_("Your conversations with {bot}")
@@ -22,6 +22,8 @@ ONE_MISSING: Final = N_("Question {first} and its answer are missing.")
 SOME_MISSING: Final = N_("Questions {first} to {last} and their answers are missing.")
 NOTHING: Final = N_("There are no messages.")
 SKIPPED: Final = N_("Not included")
+NOTED: Final = N_("What the assistant keeps in mind of questions 1 to {upto}, which it no longer reads itself:")
+SUMMED_UP: Final = N_("In summary:")
 
 ROLES: Final = {Role.CUSTOMER: N_("You"), Role.ASSISTANT: N_("AI assistant"), Role.OPERATOR: N_("Support team")}
 STATES: Final = {
@@ -50,7 +52,9 @@ p { margin: 0; }
 .quiet, .day, .gap, small, time { color: var(--quiet); font-size: .85rem; }
 .day { text-align: center; margin: 1.2rem 0 .6rem; }
 .day time { font-weight: 600; }
-.gap { margin: .6rem 0; padding: .5rem .75rem; border: 1px dashed var(--quiet); border-radius: .6rem; }
+.gap, .notes { margin: .6rem 0; padding: .5rem .75rem; border: 1px dashed var(--quiet); border-radius: .6rem; }
+.notes { margin-top: 1.2rem; }
+.notes ul { margin: .3rem 0; padding-inline-start: 1.2rem; }
 article {
   width: fit-content; max-width: 85%; margin: .5rem 0; padding: .5rem .8rem .6rem; border-radius: .9rem;
   border-start-start-radius: .25rem; background: var(--theirs); border: 1px solid transparent;
@@ -153,6 +157,16 @@ class Page:
 
     def gap(self, gap: Gap) -> str:
         return f'<p class="gap">{self._missing(gap)}</p>\n'
+
+    def notes(self, noted: Noted) -> str:
+        stated = "".join(f'<li lang="" dir="auto">{shown(statement)}</li>\n' for statement in noted.statements)
+        parts = [f'<section class="notes">\n<p class="quiet">{self._text(NOTED, upto=noted.upto)}</p>\n']
+        if stated:
+            parts.append(f"<ul>\n{stated}</ul>\n")
+        if noted.summary:
+            parts.append(f'<p class="quiet">{self._text(SUMMED_UP)}</p>\n')
+            parts.append(f'<p class="said" lang="" dir="auto">{shown(noted.summary)}</p>\n')
+        return "".join([*parts, "</section>\n"])
 
     def end(self) -> str:
         return "</section>\n"

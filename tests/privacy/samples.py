@@ -16,7 +16,7 @@ from typing import Any, Final
 from zipfile import ZipFile
 
 from bot.conversation.record import Asked, Record
-from bot.privacy.archive import About, Entry, Skipped, archive
+from bot.privacy.archive import About, Entry, Noted, Skipped, archive
 
 MADE_S: Final = 1_795_269_780  # 2026-11-21 14:03 UTC
 _EMPTY: Final = {"meta"}
@@ -45,18 +45,18 @@ def say(sentence: str) -> str:
     return sentence
 
 
-async def told(entries: Iterable[Entry]) -> AsyncIterator[Entry]:
+async def told(entries: Iterable[Entry | Noted]) -> AsyncIterator[Entry | Noted]:
     for one in entries:
         yield one
 
 
-async def chunks(entries: Iterable[Entry], of: About | None = None) -> list[bytes]:
+async def chunks(entries: Iterable[Entry | Noted], of: About | None = None) -> list[bytes]:
     given = list(entries)
     async with aclosing(archive(of or about(), lambda: told(given), say)) as stream:
         return [chunk async for chunk in stream]
 
 
-def packed(entries: Iterable[Entry], of: About | None = None) -> bytes:
+def packed(entries: Iterable[Entry | Noted], of: About | None = None) -> bytes:
     return b"".join(asyncio.run(chunks(entries, of)))
 
 

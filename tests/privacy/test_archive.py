@@ -16,7 +16,7 @@ from zipfile import BadZipFile, ZipFile
 import pytest
 
 from bot.conversation.record import Asked, Record
-from bot.privacy.archive import CHUNK_BYTES, About, Entry, Skipped, archive, file_name
+from bot.privacy.archive import CHUNK_BYTES, About, Entry, Noted, Skipped, archive, file_name
 from tests.privacy.samples import (
     MADE_S,
     about,
@@ -155,6 +155,30 @@ def test_a_turn_without_a_reason_still_gets_a_sentence() -> None:
     assert page(content).of("li")[0] == "photo 4: It could not be read."
 
 
+def test_notes_stand_behind_the_turns_they_are_about() -> None:
+    """Each conversation's own, in both files; where there are none, there is no such field."""
+    entries: list[Entry | Noted] = [
+        *(entry(1), unreadable(2), Noted(0, 0, 2, ("My order is 4711.", "I live in Berlin"), "Ann\nwaits.")),
+        entry(1, conversation=1),
+        *(unreadable(1, topic=7), Noted(7, 0, 1, (), "Short.")),
+        *(entry(1, topic=8), Noted(8, 0, 1, ("My name is Bo.",))),
+    ]
+    content = packed(entries)
+    told = conversations(content)["conversations"]
+    assert [talk.get("notes") for talk in told] == [
+        {"upto": 2, "statements": ["My order is 4711.", "I live in Berlin"], "summary": "Ann\nwaits."},
+        None,
+        {"upto": 1, "statements": [], "summary": "Short."},
+        {"upto": 1, "statements": ["My name is Bo."]},
+    ]
+    assert [len(talk["messages"]) for talk in told] == [2, 2, 0, 2]
+    read = page(content)
+    assert len(read.of(".notes")) == 3
+    assert read.of(".said") == ["how?", "so", "Ann\nwaits.", "how?", "so", "Short.", "how?", "so"]
+    assert read.of("li")[:3] == ["My order is 4711.", "I live in Berlin", "My name is Bo."]
+    assert read.of(".notes")[0].split("\n")[1].startswith("What the assistant keeps in mind of questions 1 to 2,")
+
+
 def test_an_empty_history_gives_an_archive_that_says_so() -> None:
     """Whoever has no data is told this, in a valid archive."""
     content = packed([])
@@ -285,7 +309,7 @@ async def test_the_store_is_read_once_per_file() -> None:
     """Opening sealed turns is what an export costs."""
     calls = 0
 
-    def entries() -> AsyncIterator[Entry]:
+    def entries() -> AsyncIterator[Entry | Noted]:
         nonlocal calls
         calls += 1
         return told([entry(1)])

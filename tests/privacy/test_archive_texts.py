@@ -11,8 +11,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bot.privacy import content, page
-from bot.privacy.archive import Skipped, archive
-from tests.privacy.samples import Reading, about, entry, messages, packed, say, told, unpacked
+from bot.privacy.archive import Noted, Skipped, archive
+from tests.privacy.samples import Reading, about, conversations, entry, messages, packed, say, told, unpacked
 from tests.privacy.samples import page as page_of
 
 OURS = {
@@ -57,14 +57,19 @@ def _replaced(sign: str) -> str:
 @example("x" * 100_000, "<" * 100_000, "a", "b")
 def test_hostile_text_stays_text(question: str, answer: str, name: str, skipped: str) -> None:
     """JSON gives back the very text; the page shows it and holds no element and no attribute that is not ours."""
-    archived = packed([entry(1, question, answer, state=name)], about(Skipped(skipped, skipped), bot=name))
+    noted = Noted(0, 0, 1, (question, answer), name)
+    archived = packed([entry(1, question, answer, state=name), noted], about(Skipped(skipped, skipped), bot=name))
     assert [joined(message["text"]) for message in messages(archived)] == [joined(question), joined(answer)]
+    notes = conversations(archived)["conversations"][0]["notes"]
+    assert [joined(text) for text in notes["statements"]] == [joined(question), joined(answer)]
+    assert joined(notes.get("summary", "")) == joined(name)
     read = page_of(archived)
     assert read.elements <= OURS
     assert read.attributes <= HARMLESS
-    assert read.of(".said") == [visible(question), visible(answer)]
+    assert read.of(".said") == [visible(question), visible(answer), *([visible(name)] if name else [])]
     assert read.of("h1") == [visible(f"Your conversations with {name}")]
-    assert read.of("li") == [visible(f"{skipped}: {skipped or content.NO_REASON}")]
+    reason = skipped or content.NO_REASON
+    assert read.of("li") == [visible(question), visible(answer), visible(f"{skipped}: {reason}")]
 
 
 @pytest.mark.parametrize("language", ["zh-hans", "", '"><script>alert(1)</script>'])
@@ -117,7 +122,8 @@ def test_every_sentence_of_the_page_is_translated() -> None:
     skipped = Skipped("foto 4", "Only text is kept.")
 
     async def made() -> bytes:
-        entries = [entry(1, state="stopped"), entry(2, state="handed"), entry(3, state="operator")]
+        turns = [entry(1, state="stopped"), entry(2, state="handed"), entry(3, state="operator")]
+        entries = [*turns, Noted(0, 0, 1, ("my order is 5",), "an order")]
         stream = archive(about(skipped, part=2, parts=2), lambda: told(entries), marked.format)
         return b"".join([chunk async for chunk in stream])
 
@@ -125,8 +131,8 @@ def test_every_sentence_of_the_page_is_translated() -> None:
     ours = [text for name in ("h1", "h2", "b", "small", "title") for text in read.of(name)]
     assert ours
     assert all(text.startswith("¡") and text.endswith("!") for text in ours)
-    assert read.of("li") == ["foto 4: ¡Only text is kept.!"]
-    assert read.of(".quiet")[0].count("¡") == 2
+    assert read.of("li") == ["my order is 5", "foto 4: ¡Only text is kept.!"]
+    assert [text.count("¡") for text in read.of(".quiet")] == [2, 1, 1]
     assert read.of(".said")[0] == "how?"
 
 
