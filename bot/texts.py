@@ -215,7 +215,7 @@ ALERT_BUDGET: Final = N_(
 )
 ALERT_LIMIT: Final = N_(
     "⛔ All customers together have used what they may: {limit}, since {since} (UTC). The assistant answers them again when "
-    "that time begins anew. TOTAL_LIMITS sets how much it is."
+    "the next minute, day or month of that limit begins. TOTAL_LIMITS sets how much it is."
 )
 ALERT_BUDGET_OVER: Final = N_("✅ All customers together are below {share} of what they may use again: {limit}.")
 ALERT_MEMORY: Final = N_(
