@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bot.privacy import content, page
-from bot.privacy.archive import Noted, Skipped, archive
+from bot.privacy.archive import Entry, Noted, Skipped, archive
 from tests.privacy.samples import Reading, about, conversations, entry, messages, packed, say, told, unpacked
 from tests.privacy.samples import page as page_of
 
@@ -123,7 +123,7 @@ def test_every_sentence_of_the_page_is_translated() -> None:
 
     async def made() -> bytes:
         turns = [entry(1, state="stopped"), entry(2, state="handed"), entry(3, state="operator")]
-        entries = [*turns, Noted(0, 0, 1, ("my order is 5",), "an order")]
+        entries: list[Entry | Noted] = [*turns, Noted(0, 0, 1, ("my order is 5",), "an order")]
         stream = archive(about(skipped, part=2, parts=2), lambda: told(entries), marked.format)
         return b"".join([chunk async for chunk in stream])
 
