@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
+from tests.bench import streams
+from tests.bench.long import TURNS
 from tests.bench.window import FULL
 
 Rounds = list[dict[str, Any]]
@@ -51,7 +53,7 @@ def gates_of(result: dict[str, Any]) -> list[Gate]:
         shares = result["prefix"]
         note = f"{shares['requests']} requests, {shares['tokens']:,} tokens"
         found.append(Gate("prompt tokens in an unchanged prefix", shares["share"], 0.90, at_least=True, note=note))
-    return found
+    return [*found, *_long(result.get("long", {})), *_streams(result.get("streams", {}))]
 
 
 MOST_STOP_MS: Final = 200.0
@@ -139,6 +141,30 @@ def _stops(window: dict[str, Any]) -> Iterator[Gate]:
         note = f"{stopped['presses']} presses; p50 {times['p50']:.1f}, max {times['max']:.1f} ms{_marks([window])}"
         yield Gate(f"ms to a cancelled request p95, {name}", times["p95"], MOST_STOP_MS, at_least=False, note=note)
         yield Gate(f"answers that went on, {name}", stopped["ignored"], 0, at_least=False, note="counted as 20 s each")
+
+
+def _long(talks: dict[str, Any]) -> Iterator[Gate]:
+    for talk in talks.values():
+        budget = f"{talk['budget']:,} tokens"
+        trims = f"{talk['trims']} trims in {TURNS:,} turns"
+        yield Gate(f"requests unchanged in the next, {budget}", talk["share"], 0.90, at_least=True, note=trims)
+        largest = f"{talk['largest']:,} tokens"
+        yield Gate(f"largest request / budget, {budget}", talk["largest"] / talk["budget"], 1.0, False, largest)
+        name = f"third turn known at turn {TURNS:,}, {budget}"
+        yield Gate(name, float(talk["known"]), 1.0, at_least=True, note="told by the offline model")
+
+
+def _streams(loads: dict[str, streams.Rounds]) -> Iterator[Gate]:
+    for rounds in loads.values():
+        label = f"{streams.width(rounds)} streams"
+        for name, most, figure, unit in (
+            ("CPU a chunk", 0.60, streams.cpu, "µs"),
+            ("first text p50", 1.05, streams.first("p50"), "ms"),
+        ):
+            ratios = streams.ratios(rounds, "ours", figure)
+            both = " and ".join(f"{streams.middle(rounds, client, figure):,.2f}" for client in ("ours", "httpx"))
+            note = f"{both} {unit}, plain httpx; rounds {min(ratios):.2f} to {max(ratios):.2f}"
+            yield Gate(f"{name}, {label}", median(ratios), most, at_least=False, note=note)
 
 
 def _memory(rounds: Rounds) -> Iterator[Gate]:

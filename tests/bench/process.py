@@ -68,6 +68,16 @@ class Child:
                 if (allowed := os.sched_getaffinity(pid)) != {self._processor}:
                     raise BenchError(f"a process of it may run on {sorted(allowed)}, not on {self._processor} alone")
 
+    async def finished(self, within_seconds: float) -> None:
+        """Waits until it ends by itself, without an error. Raises BenchError."""
+        deadline = time.monotonic() + within_seconds
+        while (code := self._process.poll()) is None:
+            if time.monotonic() > deadline:
+                raise BenchError(f"it was not done in {within_seconds:.0f} s: {self.said()}")
+            await asyncio.sleep(0.02)
+        if code != 0:
+            raise BenchError(f"it ended with {code}: {self.said()}")
+
     def said(self) -> str:
         """The end of its output."""
         return self.log.read_text(errors="replace")[-1500:]

@@ -1,12 +1,17 @@
 """The figures as tables for a terminal."""
 
 from collections.abc import Callable
+from statistics import median
 from typing import Any, Final
 
 from rich.console import Console
 from rich.table import Table
 
+from tests.bench import streams
 from tests.bench.gates import Gate, Rounds, middle, ratio
+from tests.bench.long import PRICES, TURNS
+from tests.bench.readers import CLIENTS
+from tests.bench.streamer import CHUNK_SECONDS
 
 Figure = Callable[[dict[str, Any]], float]
 
@@ -19,6 +24,10 @@ def show(console: Console, result: dict[str, Any], gates: list[Gate]) -> None:
         console.print(_scaling(result))
     if "stop" in result:
         console.print(_stops(result["stop"]))
+    if "streams" in result:
+        console.print(_streams(result["streams"]))
+    if "long" in result:
+        console.print(_long(result["long"]))
     console.print(_verdicts(gates))
     if result["skipped"]:
         console.print(f"No time was left for: {', '.join(result['skipped'])}.")
@@ -120,6 +129,37 @@ def _stops(window: dict[str, Any]) -> Table:
         if stopped := window.get(way):
             times = [f"{stopped['ms'][figure]:.1f}" for figure in ("p50", "p95", "max")]
             table.add_row(name, str(stopped["presses"]), *times, f"{stopped['said_ms']['p50']:.1f}")
+    return table
+
+
+def _streams(loads: dict[str, streams.Rounds]) -> Table:
+    table = Table("streams, reader", "CPU a chunk", "/ httpx", "first text p50", "p95", "CPU share", "took")
+    table.title = f"Reading streams of a chunk every {1000 * CHUNK_SECONDS:.0f} ms, medians"
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for rounds in loads.values():
+        for client in CLIENTS:
+            times = [f"{streams.middle(rounds, client, streams.first(percent)):,.2f} ms" for percent in ("p50", "p95")]
+            table.add_row(
+                f"{streams.width(rounds)}, {client}",
+                f"{streams.middle(rounds, client, streams.cpu):.1f} µs",
+                f"{median(streams.ratios(rounds, client, streams.cpu)):.2f}",
+                *times,
+                *(f"{streams.middle(rounds, client, _at(name)):.2f}" for name in ("cpu_share", "seconds")),
+            )
+    return table
+
+
+def _long(talks: dict[str, Any]) -> Table:
+    prices = "; ".join(f"${price:g} {name}" for name, price in PRICES.items())
+    table = Table("budget", "tokens sent", "unchanged", "cached", "answered", "without cache", "with it", "trims")
+    table.title = f"Cost of {TURNS:,} turns at example prices ({prices} a million tokens)"
+    for column in table.columns:
+        column.justify = "right"
+    for talk in talks.values():
+        tokens = [f"{talk[name]:,}" for name in ("budget", "sent", "unchanged", "cached", "answered")]
+        dollars = [f"${talk[name]:.2f}" for name in ("full_dollars", "cached_dollars")]
+        table.add_row(*tokens, *dollars, str(talk["trims"]))
     return table
 
 

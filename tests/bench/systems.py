@@ -62,7 +62,7 @@ async def running(name: Name, state: Path, *, last_message_id: int = 0, **settin
     async with Stage() as stage:
         stage.telegram.world().last_id = last_message_id
         waiting = stage.ask(stage.new_chats(1)[0])
-        port = _free_port()
+        port = free_port()
         child = Child(
             [sys.executable, *_ARGUMENTS[name]], _environment(stage, state, port, settings), state, processors()[1]
         )
@@ -79,7 +79,7 @@ async def split(state: Path) -> AsyncIterator[Split]:
     async with Stage() as stage, AsyncExitStack() as stack:
         waiting = stage.ask(stage.new_chats(1)[0])
         address = state / "store" / "socket"
-        environment = _environment(stage, state, _free_port(), {"REDIS_URL": f"unix://{address}"})
+        environment = _environment(stage, state, free_port(), {"REDIS_URL": f"unix://{address}"})
 
         def start(name: str, command: list[str]) -> Child:
             own = state / name
@@ -176,7 +176,8 @@ def _check_start(child: Child) -> None:
         raise BenchError(f"it was not ready in {_START_SECONDS:.0f} s: {child.said()}")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of the loopback that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

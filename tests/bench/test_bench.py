@@ -30,3 +30,24 @@ def test_bench_measures_relay_and_service_and_judges_them(project_root: Path, tm
         assert result["stop"][way]["presses"] >= 6
         assert result["stop"][way]["ignored"] == 0
     assert ended.returncode == (0 if all(gate["passed"] for gate in result["gates"]) else 1)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="the bench reads CPU times from /proc")
+def test_bench_reads_streams_with_each_client_and_counts_a_long_conversation(
+    project_root: Path, tmp_path: Path
+) -> None:
+    """Every answer comes whole with every client, and a conversation of a thousand turns keeps what it owes."""
+    figures = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "tests.bench", "--quick", "--only", "streams", "--only", "long"]
+    ended = subprocess.run(
+        [*command, "--json", str(figures)], cwd=project_root, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert ended.returncode in {0, 1}, ended.stderr
+    result = json.loads(figures.read_text())
+    for reader in ("ours", "httpx", "openai"):
+        assert result["streams"]["narrow"][0][reader]["whole"] == 20
+    for budget in ("2000", "16000"):
+        assert result["long"][budget]["known"]
+        assert result["long"][budget]["largest"] <= int(budget)
+        assert result["long"][budget]["share"] >= 0.9
