@@ -5,17 +5,18 @@
 
 PYTHON ?=
 FAULTS ?= 10000
+CASES ?= 1000000
 SEED ?=
 PY := .venv/bin/python
 COMPILE := $(PY) -m piptools compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-header \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
-.PHONY: help install run test lint texts bench chaos lock
+.PHONY: help install run test lint texts bench chaos fuzz lock
 .DEFAULT_GOAL := help
 
 help:
 	@sed -n 's/^#   //p' Makefile
-	@echo "Also: make install | lint | texts | bench | chaos FAULTS=10000 SEED=1 | lock"
+	@echo "Also: make install | lint | texts | bench | chaos FAULTS=10000 SEED=1 | fuzz CASES=1000000 SEED=1 | lock"
 
 install: .venv/.installed
 
@@ -61,6 +62,10 @@ bench: install
 # Six faults a second on two cores: half an hour at the default number. The seed in use is printed.
 chaos: install
 	FAULTS=$(FAULTS) SEED=$(SEED) $(PY) -m tests.crash.campaign
+
+# The readers of the chat API's streams: some 800 cases a second and core. The seed is printed, a wrong case with its own.
+fuzz: install
+	CASES=$(CASES) SEED=$(SEED) $(PY) -m tests.fuzz
 
 # With the index alone and no local wheels: the lock must hold the hashes of every platform's wheels.
 lock: install

@@ -68,8 +68,8 @@ class Growing:
     def end(self) -> None:
         """The answer is whole: what looked like the beginning of a tag was none."""
         if self._held and not self._tag:
-            self._parts.append(self._held)
-            self._size += len(self._held)
+            self._parts.append(self._held[: self._most - self._size])
+            self._size += len(self._parts[-1])
         self._held = None
         self._without_thought()
         self.look()

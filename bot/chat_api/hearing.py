@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from bot.chat_api.asking import LENGTH, Answer, Ask, Remote
@@ -53,12 +53,10 @@ class Hearing:
         """Takes the data of events in; whether no more of them are wanted. Raises ChatApiError."""
         grew = False
         try:
-            for data in found:
-                if data.strip() == b"[DONE]":
-                    self._heard.ended = True
-                elif data.strip():
-                    for event in objects_in(data):
-                        grew = await self._event(event) or grew
+            for event in self._objects(found):
+                grew = await self._event(event) or grew
+                if self._growing.is_full:
+                    break
         finally:
             self._write(grew)
         if self._growing.is_full:
@@ -67,6 +65,13 @@ class Hearing:
             return True
         self._live_on()
         return False
+
+    def _objects(self, found: list[bytes]) -> Iterator[dict[str, Any]]:
+        for data in map(bytes.strip, found):
+            if data == b"[DONE]":
+                self._heard.ended = True
+            elif data:
+                yield from objects_in(data)
 
     async def whole(self, reply: dict[str, Any]) -> None:
         """The reply of a server that does not stream. Raises ChatApiError."""
