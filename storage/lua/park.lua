@@ -1,4 +1,5 @@
 -- Gives a claimed chat back: at once (delay 0) or when a time has come. What the journal holds stays.
+-- Something urgent that came during the claim is not to wait for the time: it found no parked chat that it could wake.
 -- KEYS: chat ready later   ARGV: fence, entry, chat id, delay in ms, how ('forgive': no failure so far, 'count', 'rest')
 local f = redis.call('HMGET', KEYS[1], 'fence', 'entry')
 if f[1] ~= ARGV[1] or f[2] ~= ARGV[2] then return 0 end
@@ -14,6 +15,10 @@ else
   local time = redis.call('TIME')
   local due = time[1] * 1000 + math.floor(time[2] / 1000) + ARGV[4]
   redis.call('HSET', KEYS[1], 'entry', 'later', 'until', due)
-  redis.call('ZADD', KEYS[3], due, ARGV[3])
+  if redis.call('HEXISTS', KEYS[1], 'halt') == 1 then
+    redis.call('HSET', KEYS[1], 'entry', redis.call('XADD', KEYS[2], '*', 'chat', ARGV[3]))
+  else
+    redis.call('ZADD', KEYS[3], due, ARGV[3])
+  end
 end
 return 1

@@ -147,6 +147,18 @@ async def test_what_is_urgent_wakes_a_parked_chat(house: House) -> None:
     assert (await house.claimed()).until_ms == 0
 
 
+async def test_what_is_urgent_is_not_parked_with_the_chat(house: House) -> None:
+    """The bug: a /forget that came after a 429 and before the chat was parked waited until flood control was over."""
+    await house.put(CHAT, 1)
+    state = await house.claimed()
+    await house.inbox.enqueue(CHAT, 0, Mail("urgent", 2, 1, b"sealed"))
+    await house.journal.park(state, 60_000)
+    state = await house.claimed()
+    assert state.until_ms - state.now_ms > 50_000
+    await house.journal.park(state, 60_000)
+    assert await house.claim() == [], "what was seen calls no second time"
+
+
 async def test_one_update_may_cause_letters_to_several_chats_once_each(house: House) -> None:
     """Chats of one partition included; a letter is taken however much mail waits."""
     operators = (5_038, 5_046)
