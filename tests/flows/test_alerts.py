@@ -3,13 +3,15 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 
 import httpx
 import pytest
 from redis.asyncio import Redis
 
 from bot import texts
-from bot.alerts import budget_sights, chat_api_sights
+from bot.alerts import budget_sights, chat_api_sights, is_short
 from bot.chat_api.client import Condition
 from bot.errors import Reason
 from bot.sandbox import ChatApiServer
@@ -206,6 +208,26 @@ async def test_a_revoked_token_is_logged_and_told_once_it_works(own_world: World
     assert len(await alerts_of(operator)) == 1
 
 
+async def test_the_budget_of_all_customers_is_told_before_and_when_it_is_used_up(
+    own_world: World, start_service: Start
+) -> None:
+    """At four fifths and at the end of it; another limit in the settings ends it."""
+    service = start_service(times=TIMES, OPERATOR_IDS=str(OPERATOR), TOTAL_LIMITS="messages 5/month")
+    operator = await desk(own_world, service)
+    for number in range(4):
+        await own_world.customer().asks(f"echo m{number}")
+    assert "80 %" in await is_told(operator, texts.ALERT_BUDGET)
+    assert told(operator, texts.ALERT_LIMIT) == []
+    await own_world.customer().asks("echo m4")
+    assert "messages 5/month" in await is_told(operator, texts.ALERT_LIMIT)
+    assert len(await alerts_of(operator)) == 2
+    await service.stop()
+    service.settings["TOTAL_LIMITS"] = "messages 500/month"
+    await service.start()
+    ended = await until(lambda: len(found := told(operator, texts.ALERT_BUDGET_OVER)) == 2 and found, "both are over")
+    assert all("messages 5/month" in said for said in ended)
+
+
 @pytest.mark.parametrize("language", ["ru", "zh", "es"])
 async def test_alerts_are_told_in_the_operators_language(
     own_world: World, start_service: Start, store_address: str, language: str
@@ -265,6 +287,18 @@ def test_what_an_operator_can_mend_is_told_at_once_and_alone(reason: Reason, kin
     assert on(refused) == {f"{kind}:m"}
     assert on(replace(refused, down_seconds=60)) == {f"{kind}:m"}
     assert on(refused, SPARE) == {f"{kind}:m"}
+
+
+@pytest.mark.parametrize(
+    ("total", "free", "short"), [(100, 4, True), (100, 6, False), (1, 0.19, True), (1, 0.21, False), (1000, 49, True)]
+)
+def test_a_disk_is_short_below_a_twentieth_and_below_200_megabytes(
+    total: float, free: float, short: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In GB: a share is much of a large disk, and nothing of a small one."""
+    usage = SimpleNamespace(total=int(total * 2**30), free=int(free * 2**30))
+    monkeypatch.setattr("bot.alerts.shutil.disk_usage", lambda _: usage)
+    assert is_short(tmp_path) is short
 
 
 def test_a_budget_is_seen_at_four_fifths_and_when_it_is_used_up() -> None:
