@@ -166,10 +166,14 @@ _HOST = re.compile(
     r"(?:[a-z]://|(?<![\w@.+/#\\-]))((?:[a-z0-9-]+\.)+(?:com|net|ru|me))(?![\w.-]*@)(?![\w-]|\.\w)", re.IGNORECASE
 )
 
+_ALLOWED = re.compile(
+    r"(?<![\w.@-])(?:example\.com|help\.example\.org)(?::\d+)?[/?#][^\s<>\"()\[\]`*|]*", re.IGNORECASE
+)
+
 
 def _addresses(text: str) -> list[str]:
-    """Hosts that a simple reader finds outside code and does not know as allowed."""
-    found = (match[1].lower() for match in _HOST.finditer(text))
+    """Hosts that a simple reader finds and does not know as allowed; an allowed address is one link, path and all."""
+    found = (match[1].lower() for match in _HOST.finditer(_ALLOWED.sub(" ", text)))
     return [host for host in found if not f".{host}".endswith((".example.com", ".help.example.org"))]
 
 
