@@ -25,7 +25,7 @@ from bot.delivery.pace import Pace
 from bot.parts import Parts, connected, owned
 from bot.privacy.erase import Eraser
 from bot.privacy.export import Exporter
-from bot.safety.guard import Guard
+from bot.safety.guard import LINK_REMOVED, Guard
 from bot.safety.links import LinkRules
 from bot.safety.moderation import Action, Moderation, ModerationApi, Rules
 from bot.settings import OFFLINE, Settings
@@ -146,7 +146,7 @@ def _guard(settings: Settings, chat_api: ChatApi) -> Guard:
             lambda body: chat_api.endpoints[0].post("moderations", body), Action[settings.moderation_action.upper()]
         )
     moderation = Moderation(rules, api) if len(rules) or api else None
-    return Guard(LinkRules(settings.link_hosts, texts.LINK_REMOVED), moderation, settings.grounding)
+    return Guard(LinkRules(settings.link_hosts, LINK_REMOVED), moderation, settings.grounding)
 
 
 def _processor(settings: Settings) -> str:

@@ -88,7 +88,6 @@ LIMIT_TOTAL: Final = N_(
     "So many people are asking that the limit for now is reached. Please ask again from {when} (UTC) on."
 )
 
-LINK_REMOVED: Final = "[link removed]"
 STOPPED_MARK: Final = N_("⏹ Stopped.")
 CUT_LENGTH: Final = N_("✂ This answer reached its longest length.")
 CUT_FILTER: Final = N_("✂ The rest of this answer was held back by a filter.")

@@ -15,6 +15,9 @@ from bot.safety.moderation import Action, Moderation
 
 Grounding = Literal["off", "hedge", "hold"]
 
+LINK_REMOVED: Final = "[🔗✕]"
+"""What stands for an address that is not allowed: in any language."""
+
 _log = get_logger(__name__)
 
 

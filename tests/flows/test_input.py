@@ -47,13 +47,13 @@ async def test_a_text_that_nobody_can_see_gets_a_sentence(world: World, text: st
     assert world.chat_api.made == before
 
 
-async def test_bidirectional_overrides_are_asked_and_stored_faithfully(world: World) -> None:
-    """What can be read is asked as it was written, marks included."""
+async def test_bidirectional_overrides_are_taken_out(world: World) -> None:
+    """They make a text read otherwise than it is; its words are asked and stored in the order in which they came."""
     customer = world.customer()
     text = "romeo \u202egnihtemos\u202c and \u2067more\u2069"
     await customer.asks(text)
     await customer.asks("romeo next")
-    assert world.asked("romeo next")[0].messages[1]["content"] == text
+    assert world.asked("romeo next")[0].messages[1]["content"] == "romeo gnihtemos and more"
 
 
 async def test_lone_surrogates_do_not_stop_anything(world: World) -> None:
