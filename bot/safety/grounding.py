@@ -42,6 +42,7 @@ _WORDS: Final = {
 _SPELLED: Final = "|".join(
     word if word > "\u2e80" else rf"(?<!\w){word}(?!\w)" for word in sorted(_WORDS, key=len, reverse=True)
 )
+_INITIALS: Final = "".join(sorted({word[0] for word in _WORDS}))
 _TIMES: Final = {
     "thousand": 10**3,
     "тыс": 10**3,
@@ -128,6 +129,7 @@ _LASTS: Final = {"hour": ("hours", 1), "day": ("hours", 24), "week": ("hours", 1
 }
 _UNIT: Final = "|".join(rf"(?P<{unit}>{words})" for unit, words in _UNITS.items())
 _DURATION: Final = re.compile(
+    rf"(?<![A-Za-zА-яЁё])(?=[\dwiulnвзde{_INITIALS}])"  # most places are none where anything below begins
     r"(?P<soon>\b(?:with)?in\s|under\s|less than\s|no more than\s|\bза\s|в течение\s|не более\s"
     r"|en menos de\s|dentro de\s"
     r"|\ben\s)?"
