@@ -150,8 +150,11 @@ def _guard(settings: Settings, chat_api: ChatApi) -> Guard:
 
 
 def _processor(settings: Settings) -> str:
-    """Who writes the answers, as customers are told: the chat API's host."""
-    return texts.OFFLINE_MODEL if settings.chat_api_url == OFFLINE else urlsplit(settings.chat_api_url).hostname or "?"
+    """Who writes the answers, as customers are told: the hosts of all chat APIs."""
+    hosts = [
+        texts.OFFLINE_MODEL if place.url == OFFLINE else urlsplit(place.url).hostname for place in places_of(settings)
+    ]
+    return ", ".join(dict.fromkeys(host or "?" for host in hosts))
 
 
 async def _chat_api(stack: AsyncExitStack, settings: Settings, timing: Timing) -> ChatApi:

@@ -4,7 +4,8 @@ A model's words are untrusted text: whoever wrote into its context may have writ
 see, pictures that would load by themselves, and links that are not allowed, before anybody reads them, in previews too.
 """
 
-from collections.abc import Iterable
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -54,10 +55,14 @@ class Guard:
         """What is done about a question. Raises ModerationUnavailableError."""
         return await self._looked_at(text, "question")
 
-    async def answer(self, text: str, known: Iterable[str]) -> Judged:
+    async def answer(self, text: str, known: Sequence[str]) -> Judged:
         """What is done about an answer to what was ``known``. Raises ModerationUnavailableError."""
         action = await self._looked_at(text, "answer")
-        if self._grounding == "off" or not (claims := ungrounded(text, known)):
+        if self._grounding == "off":
+            return Judged(action)
+        # A long context takes a tenth of a second to look through: off the event loop.
+        claims = await asyncio.to_thread(ungrounded, text, known)
+        if not claims:
             return Judged(action)
         _log.info("answer.unfounded", claims=len(claims))
         return Judged(max(action, Action.PERSON) if self._grounding == "hold" else action, unfounded=True)
