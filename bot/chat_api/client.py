@@ -19,6 +19,7 @@ from bot.errors import (
     ChatApiDownError,
     ChatApiEmptyError,
     ChatApiError,
+    ChatApiGarbledError,
     ChatApiRefusedError,
     ChatApiTimeoutError,
     ChatApiUnavailableError,
@@ -32,6 +33,8 @@ _EMPTY_TRIES: Final = 2
 _RETRY_WITHIN_SECONDS: Final = 20.0
 _OURS_TO_MEND: Final = frozenset({Reason.KEY, Reason.CREDIT, Reason.MODEL, Reason.ADDRESS})
 _ABOUT_THE_QUESTION: Final = frozenset({Reason.SIZE, Reason.CONTENT})
+_SAID_SOMETHING: Final = (ChatApiEmptyError, ChatApiGarbledError, ChatApiTimeoutError)
+_MOST_STRAYED: Final = 10_000
 _PATIENCE_SECONDS: Final = 5.0
 _WORTH_SHOWING: Final = 200
 """Characters of an unfinished answer that are better than none."""
@@ -84,6 +87,7 @@ class ChatApi:
         self.endpoints = tuple(endpoints)
         self._retry = retry_seconds
         self._total = total_seconds
+        self._strayed: dict[str, None] = {}
         self._heard: dict[Endpoint, tuple[float, ChatApiError | None]] = {}  # of each endpoint last, and when
 
     def endpoint(self, mark: str) -> Endpoint | None:
@@ -178,10 +182,14 @@ class ChatApi:
 
     async def _try(self, endpoint: Endpoint, asking: _Asking) -> Answer:
         answer, breaker = Answer(model=endpoint.place.model, endpoint=endpoint.mark), endpoint.breaker
+        if asking.ask.remote is not None and asking.ask.remote.id in self._strayed:
+            asking.ask = asking.ask.anew()
         breaker.begin()
         try:
             await endpoint.attempt(asking.ask, answer, asking.grown)
         except ChatApiError as error:
+            if answer.text or isinstance(error, _SAID_SOMETHING):
+                self._strays(endpoint, asking.ask)
             if len(answer.text) > len(asking.best.text) and not isinstance(error, ChatApiEmptyError):
                 asking.best = answer
             self._note(endpoint, error)
@@ -189,6 +197,7 @@ class ChatApi:
                 self._heard[endpoint] = time.monotonic(), error if _is_down(error) else None
             raise
         except BaseException:
+            self._strays(endpoint, asking.ask)
             if len(answer.text) > len(asking.best.text):
                 asking.best = answer
             breaker.leave()
@@ -196,6 +205,14 @@ class ChatApi:
         breaker.succeeded()
         self._heard[endpoint] = time.monotonic(), None
         return answer
+
+    def _strays(self, endpoint: Endpoint, ask: Ask) -> None:
+        """A conversation in which the provider may keep an answer that nobody was shown is not gone on with."""
+        remote = ask.remote
+        if remote is not None and remote.kind == "conversation" and remote.endpoint == endpoint.mark:
+            self._strayed[remote.id] = None
+            while len(self._strayed) > _MOST_STRAYED:
+                del self._strayed[next(iter(self._strayed))]
 
     @staticmethod
     def _note(endpoint: Endpoint, error: ChatApiError) -> None:

@@ -157,6 +157,37 @@ async def test_what_a_provider_lost_is_healed(server: ChatApiServer, opened: Ope
         assert asking.kept == [answer.remote]
 
 
+@pytest.mark.parametrize("kind", ["loop", "blank", "garbage_midway", "error_midway"])
+async def test_a_conversation_that_went_astray_is_left(server: ChatApiServer, opened: Opens, kind: ChatKind) -> None:
+    """Dify keeps answers that nobody was shown: it is told our own history anew, in another conversation."""
+    chat_api = chained(await opened(server, "dify"))
+    server.behaviour = TELLS
+    first, _ = await asked(chat_api, "one")
+    server.faults.add(kind=kind, count=1)
+    answer, _ = await asked(chat_api, "one", "one", "two", remote=first.remote)
+    assert answer.text.count("two") == 1
+    assert answer.text.endswith("two")
+    assert answer.remote is not None
+    assert answer.remote != first.remote
+    again, _ = await asked(chat_api, "one", "one", "two", "two", "three", remote=answer.remote)
+    assert server.requests[-1].conversation == answer.remote.id
+    assert again.text.endswith(" | three")
+
+
+async def test_a_conversation_left_in_mid_answer_is_not_gone_on_with(server: ChatApiServer, opened: Opens) -> None:
+    """Whoever stopped the answer saw less of it than the provider may keep."""
+    chat_api = chained(await opened(server, "dify"))
+    server.behaviour = TELLS
+    first, _ = await asked(chat_api, "one")
+    server.behaviour = answers(LONG, chunk_seconds=0.05)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(asked(chat_api, "one", "one", "two", remote=first.remote), 0.3)
+    server.behaviour = TELLS
+    await asked(chat_api, "one", "one", "two", "word0", "three", remote=first.remote, news=3)
+    assert server.requests[-1].conversation == ""
+    assert "word0" in server.requests[-1].messages[0]["content"]
+
+
 async def test_a_refused_question_goes_to_no_other_where_it_would_be_refused_too(
     server: ChatApiServer, fallback: ChatApiServer, opened: Opens
 ) -> None:
