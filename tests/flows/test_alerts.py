@@ -1,5 +1,6 @@
 """Operators are told what is wrong and when it is over, in Telegram: once for each state, whatever dies in between."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -67,6 +68,13 @@ async def desk(world: World, service: Service) -> Customer:
     operator = world.customer(OPERATOR)
     await operator.asks("/start")
     return operator
+
+
+async def all_told(alerts: Alerts) -> None:
+    """Returns when the letters of all news are in the mailboxes."""
+    deadline = asyncio.get_running_loop().time() + 20
+    while (await alerts.note([])).news:
+        assert asyncio.get_running_loop().time() < deadline
 
 
 @asynccontextmanager
@@ -172,13 +180,29 @@ async def test_news_that_nobody_told_is_told_by_the_next(
         await service.start()
         await is_told(operator, texts.ALERT_QUEUE)
         await client.hset(KEYS.alerts, f"!{noted.news[0].number}", packed)
-
-        async def taken() -> None:
-            while (await alerts.note([])).news:
-                pass
-
-        await taken()
+        await all_told(alerts)
     assert len(await alerts_of(operator)) == 1
+
+
+async def test_who_is_no_operator_any_more_reads_no_alert(
+    own_world: World, start_service: Start, store_address: str
+) -> None:
+    """The settings may have changed while it waited to be read."""
+    service = start_service(times=TIMES, REDIS_URL=store_address, OPERATOR_IDS=str(OPERATOR))
+    operator = await desk(own_world, service)
+    own_world.slow(60)
+    operator.writes("foxtrot")
+    await own_world.is_asked("foxtrot")
+    async with store_at(store_address) as client:
+        alerts = Alerts(Store(client), KEYS)
+        await alerts.note([Sight("queue", True, hold_seconds=3600)])
+        await all_told(alerts)
+    await service.kill()
+    own_world.at_ease()
+    service.settings["OPERATOR_IDS"] = str(COLLEAGUE)
+    await service.start()
+    await until(lambda: "Answer to: foxtrot" in operator.texts, "the answer")
+    assert await alerts_of(operator) == []
 
 
 async def test_a_store_that_is_nearly_full_is_told(own_world: World, start_service: Start, store_address: str) -> None:

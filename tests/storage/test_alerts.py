@@ -77,10 +77,19 @@ async def test_what_lasts_for_anybody_is_not_over(house: House) -> None:
     assert (await alerts.note([])).lasting == {"down"}
 
 
+async def test_a_state_is_over_only_when_it_has_been_for_a_while(house: House) -> None:
+    """It does not flap; what the hold is, its beginning says."""
+    alerts = Alerts(house.store, house.keys)
+    await alerts.note([replace(DOWN, hold_seconds=3600)])
+    for _ in range(3):
+        assert (await alerts.note([AWAY])).lasting == {"down"}
+
+
 async def test_a_sign_older_than_the_last_that_it_lasts_tells_nothing(house: House) -> None:
     """Whoever was answered an hour ago does not know that it is over."""
     alerts = Alerts(house.store, house.keys)
     await begun(alerts)
+    await alerts.note([replace(DOWN, age_seconds=7200)])  # nor does an older sign that it lasts
     await asyncio.sleep(0.06)
     old = replace(AWAY, age_seconds=3600)
     for _ in range(2):
