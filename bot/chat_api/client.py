@@ -238,7 +238,13 @@ class ChatApi:
         if not down:
             return last
         reasons = [error.reason for error in down if isinstance(error, ChatApiRefusedError)]
-        return ChatApiDownError(str(last), seconds=self._shortest_pause(), reason=reasons[-1] if reasons else None)
+        seconds = max(self._shortest_pause(), _named(down))
+        return ChatApiDownError(str(last), seconds=seconds, reason=reasons[-1] if reasons else None)
+
+
+def _named(errors: list[ChatApiError]) -> float:
+    """Seconds until the first of them asks to be tried again; 0.0 where one of them names no time."""
+    return min(error.retry_after or 0.0 if isinstance(error, ChatApiUnavailableError) else 0.0 for error in errors)
 
 
 def _is_down(error: ChatApiError) -> bool:

@@ -272,8 +272,9 @@ async def test_a_named_time_is_waited_for(server: ChatApiServer, opened: Opens, 
     first, second = server.requests
     assert second.t - first.t >= 0.29
     server.faults.add(kind=kind, seconds=600)
-    with pytest.raises(ChatApiDownError):
+    with pytest.raises(ChatApiDownError) as failed:
         await asyncio.wait_for(asked(chat_api, "hello"), 5)
+    assert failed.value.seconds == 600
     assert len(server.requests) == 3
 
 
