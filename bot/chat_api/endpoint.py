@@ -104,6 +104,7 @@ class Endpoint:
         self.mark = place.mark
         self.breaker = breaker or Breaker()
         self._dialect = place.spoken()
+        self._address = httpx.URL(f"{place.url}/{self._dialect.path}")  # parsed once: that costs as much as a request
         self._profile = profile_of(place.url)
         self._options = Options(place.model, max_output_tokens, temperature, place.conversation_field)
         self._most = max(_FEWEST_CHARACTERS, _CHARACTERS_PER_TOKEN * max_output_tokens)
@@ -314,7 +315,7 @@ class Endpoint:
             raise ChatApiUnavailableError("the client is closed")
         request = httpx.Request(
             method,
-            f"{self.place.url}/{path}",
+            self._address if path == self._dialect.path else f"{self.place.url}/{path}",
             headers=self._headers,
             content=None if body is None else orjson.dumps(body),
             extensions={"timeout": {"connect": self._limits.connect, "read": None, "write": 10.0, "pool": None}},

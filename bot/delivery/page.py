@@ -109,7 +109,8 @@ def trimmed(text: str, marks: list[Mark]) -> list[Mark]:
         start = mark.start if mark.kind in _FROM_ITS_LINE else mark.end - len(inside.lstrip())
         end = mark.start + len(inside.rstrip())
         if start < end:
-            kept.append(Mark(mark.kind, start, end, mark.value))
+            same = start == mark.start and end == mark.end
+            kept.append(mark if same else Mark(mark.kind, start, end, mark.value))
     return sorted(kept, key=lambda mark: (mark.start, -mark.end, _OUTERMOST.get(mark.kind, 1)))
 
 

@@ -15,6 +15,8 @@ _IN_CODE: Final = _IN_TEXT | {0xFDD2: "\\<", 0xFDD5: "[^"}
 
 _WIDE: Final = re.compile("[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef\U00020000-\U0003ffff“”‘’…—·]")
 _GUARDED: Final = re.compile(
+    # All begin with one of five signs; looked for first, that takes a seventh of the time.
+    r"(?=[\\<~*\[])(?:"
     r"(?P<escape>\\.)"
     # HTML, or "less than". An address in angle brackets stays one, and so does the target of a link.
     r"|(?P<angle>(?<!\]\()<(?!(?:https?://|mailto:)[^\s<>]+>|[\w.+-]+@[\w.-]+>))"
@@ -25,7 +27,7 @@ _GUARDED: Final = re.compile(
     # CommonMark lets no emphasis begin or end between a letter and a punctuation mark, which in scripts without blanks
     # is where it does.
     r"|(?P<opens>(?<=[^\W_])(?<!\*)(?:\*\*\*?|~~)(?=[^\w\s*~]))"
-    r"|(?P<closes>(?<=[^\w\s*~])(?:\*\*\*?|~~)(?=[^\W_]))",
+    r"|(?P<closes>(?<=[^\w\s*~])(?:\*\*\*?|~~)(?=[^\W_])))",
     re.DOTALL,
 )
 _GLUED: Final = re.compile(r"((?:^|(?<=\s))\*\*(?=\S)[^*\n]*[^\w\s*])\*\*(?=[^\W_])", re.MULTILINE)
