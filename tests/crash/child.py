@@ -119,7 +119,7 @@ class Tripwires:
                 "call",
                 self.around(self.around_write(TelegramClient.call), lambda method, *_, **__: str(method)),
             ),
-            (ChatApi, "ask", self.around(ChatApi.ask, lambda *_: "ask")),
+            (ChatApi, "ask", self.around(ChatApi.ask, lambda *_, **__: "ask")),
         ]
         for owner, name, method in wrapped:
             setattr(owner, name, method)
