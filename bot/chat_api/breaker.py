@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 _FAILURES: Final = 5
-_MOST_SECONDS: Final = 60.0
+_MOST_SECONDS: Final = 30.0
 _TRY_SECONDS: Final = 0.5
 
 
@@ -45,12 +45,13 @@ class Breaker:
     def failed(self, *, for_certain: bool = False, seconds: float = 0.0) -> None:
         """``for_certain``: the next request would fail, too (a refused key, a used-up account); ``seconds``: the server
         named a time before which it will."""
+        self._trying = False
+        if self.since and self._clock() < self._until:
+            return  # begun before it opened: what fails together counts once
         self._failures += 1
         if not self.since and self._failures < _FAILURES and not for_certain:
-            self._trying = False
             return
         self.since = self.since or self._clock()
-        self._trying = False
         spread = random.uniform(0.75, 1.0)  # noqa: S311 (keeps replicas from trying all at once)
         self._until = self._clock() + max(min(seconds, _MOST_SECONDS), self._seconds * spread)
         self._seconds = min(self._seconds * 2, _MOST_SECONDS)

@@ -176,7 +176,8 @@ class ChatApi:
                     continue
                 pause = self._pause(error, number)
                 late = asking.seconds + pause > _RETRY_WITHIN_SECONDS
-                if not _may_pass(error) or number >= tries or empty >= _EMPTY_TRIES or late:
+                open_now = endpoint.breaker.pause() > pause  # by what happened to others meanwhile
+                if not _may_pass(error) or number >= tries or empty >= _EMPTY_TRIES or late or open_now:
                     return None
             await asyncio.sleep(pause)
 

@@ -46,7 +46,10 @@ class Waiting:
     async def for_the_chat_api(self, state: ChatState, batch: Batch, past: list[Past], seconds: float) -> None:
         """No chat API answers; ``seconds``: until a try may make sense."""
         since, manner = _since(state, _DOWN), self._desk.manner
-        if not since:
+        if self._desk.hand_off.is_operator(state.ready.chat_id):
+            # Nothing may wait in front of what customers write to their operator.
+            await self._speaker.tell_fault(state, batch, texts.NO_ANSWER)
+        elif not since:
             await self._tell(state, batch, _DOWN, texts.WAITING)
         elif state.now_ms - since >= manner.outage_ms:
             if not await self.hand_over(state, batch, past, texts.HANDED_FOR_LONG):

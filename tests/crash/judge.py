@@ -70,6 +70,7 @@ class Verdict:
     questions: int = 0
     answers: int = 0
     errors: int = 0
+    waits: int = 0
     lost: int = 0
     double: int = 0
     inversions: int = 0
@@ -104,7 +105,7 @@ Left = tuple[int, tuple[Item, ...], tuple[Outcome, ...]]
 
 VIOLATIONS: Final = ("lost", "double", "inversions", "strays", "broken", "history", "ghosts", "asides", "vanished")
 _SENTENCES: Final = (
-    (texts.NO_ANSWER, "error"),
+    (texts.NOT_TAKEN, "error"),
     (texts.ONLY_TEXT, "notice"),
     (texts.SET_ASIDE, "aside"),
 )
@@ -128,7 +129,9 @@ def judge(views: Iterable[View], model: Model, *, with_history: bool = True) -> 
 
 # ---- reading
 def _outcomes(view: View, model: Model, verdict: Verdict) -> list[Outcome]:
+    """That a question waits covers none, and is told once before something does."""
     found: list[Outcome] = []
+    told_at = -1
     for message in view.seen:
         if not message.from_bot or message.deleted:
             continue
@@ -139,6 +142,12 @@ def _outcomes(view: View, model: Model, verdict: Verdict) -> list[Outcome]:
             if fault is not None:
                 setattr(verdict, fault, getattr(verdict, fault) + 1)
                 verdict.note(view, f"{fault}: message {message.message_id}, {text[:40]!r}")
+        elif text.startswith(texts.WAITING):
+            verdict.waits += 1
+            if told_at == len(found):
+                verdict.double += 1
+                verdict.note(view, f"message {message.message_id} tells again to wait")
+            told_at = len(found)
         elif (kind := _sentence(text)) is not None:
             found.append(Outcome(kind, [message.message_id]))
         else:

@@ -36,7 +36,7 @@ class Report:
         verdict = self.verdict
         rows = [f"  {number:6}  {kind}" for kind, number in sorted(self.faults.items())]
         rows.append(f"  {self.faults.total():6}  faults, {len(self.points)} points struck by tripwire")
-        replies = f"{verdict.answers} answers, {verdict.errors} told of a failure"
+        replies = f"{verdict.answers} answers, {verdict.errors} told of a failure, {verdict.waits} to wait"
         rows.append(f"  {verdict.questions:6}  messages of customers ({replies})")
         rows += [f"  {getattr(verdict, name):6}  {name}" for name in VIOLATIONS]
         rows.append(f"  {verdict.healed:6}  second copies stood for a while, {verdict.longest:.1f} s at most")

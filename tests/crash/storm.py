@@ -247,11 +247,13 @@ class Round:
         draw = self._random
         name = draw.choice(list(self._names))
         child = self._house.children[name]
-        kind = draw.choices(("kill", "freeze", "end", "kill store", "freeze store", "kill all"), (40, 25, 5, 8, 7, 4))[
-            0
-        ]
+        kinds = {"kill": 40, "freeze": 25, "end": 5, "kill store": 8, "freeze store": 7, "kill all": 4, "outage": 5}
+        kind = draw.choices(list(kinds), list(kinds.values()))[0]
         if kind == "kill all":
             await self._kill_all()
+            return
+        if kind == "outage":
+            self._house.soon(self._without_chat_api())
             return
         if kind.endswith("store"):
             await self._strike_store(kind)
@@ -275,6 +277,13 @@ class Round:
         if self._house.valkey is not None:
             self._house.valkey.kill()
             await self._house.valkey.start()
+
+    async def _without_chat_api(self) -> None:
+        """Long enough for questions to wait."""
+        self._report.faults["outage of the chat API"] += 1
+        rule = self._chat.faults.add(kind="503", seconds=0.01)
+        await asyncio.sleep(self._random.uniform(0.3, 3.0))
+        rule.count = 0
 
     async def _freeze_child(self, child: Child) -> None:
         self._frozen.add(child)

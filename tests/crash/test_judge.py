@@ -71,8 +71,9 @@ def good() -> Scene:
     scene.show(texts.ONLY_TEXT)
     scene.ask("Q4Q")
     scene.ask("Q5Q")
-    scene.show(f"{texts.NO_ANSWER}\n\n{texts.CONTACT}")
+    scene.show(f"{texts.NOT_TAKEN}\n\n{texts.CONTACT}")
     scene.ask("Q6Q")
+    scene.show(texts.WAITING)
     scene.answer("Q6Q")
     return scene
 
@@ -138,8 +139,15 @@ def _say_what_belongs_to_nothing(scene: Scene) -> None:
     scene.show("What nobody made")
 
 
+def _tell_twice_to_wait(scene: Scene) -> None:
+    scene.ask("Q7Q")
+    scene.show(texts.WAITING)
+    scene.show(texts.WAITING)
+    scene.answer("Q7Q")
+
+
 def _fail_without_a_question(scene: Scene) -> None:
-    scene.show(texts.NO_ANSWER)
+    scene.show(texts.NOT_TAKEN)
 
 
 def _answer_what_was_asked_elsewhere(scene: Scene) -> None:
@@ -229,6 +237,7 @@ PLANTED: list[tuple[Callable[[Scene], None], str]] = [
     (_overtake_a_sticker, "inversions"),
     (_say_what_belongs_to_nothing, "strays"),
     (_fail_without_a_question, "strays"),
+    (_tell_twice_to_wait, "double"),
     (_answer_what_was_asked_elsewhere, "strays"),
     (_leave_a_piece_out, "broken"),
     (_swap_pieces, "broken"),
