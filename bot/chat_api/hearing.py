@@ -86,9 +86,7 @@ class Hearing:
 
     def over(self, *, cleanly: bool) -> None:
         """The body has ended. Raises ChatApiError where that makes no answer."""
-        if not self._heard.ended and not (cleanly and self._answer.text):
-            if cleanly:
-                raise ChatApiEmptyError("an empty answer")
+        if not self._heard.ended and not cleanly:
             raise ChatApiUnavailableError("the stream was cut")
         self._finish()
 

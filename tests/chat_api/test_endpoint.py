@@ -174,7 +174,7 @@ async def test_a_body_that_never_ends_is_bounded_in_memory(opened: Opens, begun:
     async with raw(begun, *[piece] * 1600, slow=False) as url:
         endpoint = await opened(url, limits=type(SHORT)(connect=1, first=20, gap=20, total=20))
         tracemalloc.start()
-        with pytest.raises(ChatApiError):
+        with pytest.raises((ChatApiEmptyError, ChatApiGarbledError)):
             await attempt(endpoint, "hello")
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
@@ -212,6 +212,12 @@ async def test_an_answer_without_its_end_mark_is_whole_where_the_body_is(
     """A body in chunks or of known length that ended, ended."""
     async with raw(b"data: " + _delta("said") + b"\n\n", end, chunked=chunked) as url:
         assert (await attempt(await opened(url), "hello"))[0].text == "said"
+
+
+async def test_an_answer_may_look_like_the_beginning_of_a_thought(opened: Opens) -> None:
+    """Until its body ends, also where nothing else says that it is whole."""
+    async with raw(b"data: " + _delta("<") + b"\n\n") as url:
+        assert (await attempt(await opened(url), "hello"))[0].text == "<"
 
 
 async def test_an_answer_that_was_whole_is_not_lost_to_its_end(opened: Opens) -> None:
@@ -268,6 +274,19 @@ async def test_all_that_a_narrow_server_refuses_is_learned(server: ChatApiServer
     assert (await attempt(endpoint, "again"))[0].text == "fine"
     assert len(server.requests) == before + 1
     assert server.requests[-1].messages[0]["role"] == "developer"
+
+
+async def test_of_two_fields_that_are_named_the_one_that_was_sent_is_meant(
+    server: ChatApiServer, opened: Opens
+) -> None:
+    """The other one is advice, and taken."""
+    server.behaviour = answers("fine")
+    text = "Unsupported parameter: 'max_tokens' is not supported here. Use 'max_completion_tokens' instead."
+    server.faults.add(kind="400", text=text, count=1)
+    endpoint = await opened(server)
+    assert (await attempt(endpoint, "hello"))[0].text == "fine"
+    assert server.requests[-1].body["max_completion_tokens"] == 1000
+    assert len(server.requests) == 2
 
 
 async def test_a_prompt_that_no_role_takes_goes_with_the_question(server: ChatApiServer, opened: Opens) -> None:

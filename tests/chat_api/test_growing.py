@@ -83,8 +83,8 @@ def test_text_is_bounded_whatever_comes() -> None:
         assert (len(growing.text), growing.is_full) == (1000, True)
     growing = Growing(1000)
     growing.replace("z" * 5000)
-    growing.add("more" * 500)
-    growing.add("more" * 500)
+    growing.add("more" * 2000)
+    growing.add("more" * 2000)
     assert (len(growing.text), growing.is_full) == (1000, True)
 
 
