@@ -217,13 +217,46 @@ def test_webhook_over_plain_http_is_allowed_for_a_server_of_ones_own(monkeypatch
     assert settings.webhook_address == "http://127.0.0.1:9000/telegram/webhook"
 
 
-@pytest.mark.parametrize(("name", "value"), [("CONSENT_REQUIRED", "true"), ("CHAT_API_DIALECT", "dify")])
-def test_what_is_not_built_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+def test_what_is_not_built_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """A promise that would not be kept must not be accepted."""
+    set_all(monkeypatch, {**WORKING, "CONSENT_REQUIRED": "true"})
+    (told,) = problems()
+    assert told.startswith("CONSENT_REQUIRED")
+    assert "not built yet" in told
+
+
+@pytest.mark.parametrize("dialect", ["completions", "responses", "dify"])
+def test_every_dialect_is_taken(monkeypatch: pytest.MonkeyPatch, dialect: str) -> None:
+    """In any case of letters."""
+    set_all(monkeypatch, {**WORKING, "CHAT_API_DIALECT": dialect.upper()})
+    settings = load_settings(None)
+    settings.require_for_run()
+    assert settings.chat_api_dialect == dialect
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("CHAT_FIRST_SECONDS", "0", "is too small"),
+        ("CHAT_GAP_SECONDS", "4000", "is too large"),
+        ("CHAT_TOTAL_SECONDS", "soon", "is not a number"),
+        ("OUTAGE_MINUTES", "-1", "is too small"),
+        ("CUSTOMER_LIMITS", "messages 20/hour", '"messages 20/hour" is not a limit such as'),
+        ("TOTAL_LIMITS", "tokens 1/day, tokens 2/day", '"tokens 2/day" is a second limit'),
+        ("PRICES", "gpt-x=1", "does not hold two or three prices"),
+        ("BANNED_IDS", "17,@somebody", "is not a whole number"),
+        ("SUMMARIES", "perhaps", "is neither true nor false"),
+    ],
+)
+def test_a_wrong_limit_or_price_names_the_part(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str
+) -> None:
+    """In a long list the wrong part is hard to find, and none of it is a secret."""
     set_all(monkeypatch, {**WORKING, name: value})
     (told,) = problems()
-    assert told.startswith(name)
-    assert "not built yet" in told
+    assert told.startswith(f"{name} ")
+    assert sentence in told
+    assert ": write " in told
 
 
 def test_unreadable_certificates_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
