@@ -24,6 +24,7 @@ from storage.vault import Vault
 
 _CHATS_REMEMBERED: Final = 500
 _PAGE: Final = 200
+_TRIES: Final = 5
 _Mark = tuple[int, int, int]
 _log = get_logger(__name__)
 
@@ -69,14 +70,16 @@ class Notebook:
 
     async def rebuild(self, state: ChatState, topic: int, turn: int) -> None:
         """Makes the notes anew after a correction of a turn that they cover."""
-        sealed, notes = await self._read(state, topic)
-        if not sealed or turn > notes.upto:
-            return
-        fresh = Notes()
-        for first in range(1, notes.upto + 1, _PAGE):
-            past = await self._past(state, topic, first, min(first + _PAGE - 1, notes.upto))
-            fresh = fresh.grown(past, self._budget // STATEMENTS_PART)
-        await self._write(state, topic, sealed, fresh)
+        for _ in range(_TRIES):  # a summary that comes in meanwhile is of the words as they were
+            sealed, notes = await self._read(state, topic)
+            if not sealed or turn > notes.upto:
+                return
+            fresh = Notes()
+            for first in range(1, notes.upto + 1, _PAGE):
+                past = await self._past(state, topic, first, min(first + _PAGE - 1, notes.upto))
+                fresh = fresh.grown(past, self._budget // STATEMENTS_PART)
+            if await self._write(state, topic, sealed, fresh):
+                return
 
     async def remove(self, chat_id: int, conversations: Sequence[tuple[int, int]] | None) -> None:
         """Removes the notes on conversations (topic, number), None for all."""

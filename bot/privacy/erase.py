@@ -79,18 +79,11 @@ class Eraser:
         found = [(topic, state.conversation_of(topic), state.last.get(topic, 0)) for topic in sorted(topics)]
         fresh = str(max([state.newest, state.base, *(number for _, number, _ in found)]) + 1)
         drop = [f"{name}:{topic}" for topic in sorted(topics) for name in ("n", "s", "r")]
+        drop.append("waits")  # what is left of the mail may wait, too, and is told of it then
         if act.argument == ALL:
             found += await self._journal.past(state.ready.chat_id)
             put = {"base": fresh, "newest": fresh}
-            drop += [
-                *(f"c:{topic}" for topic in sorted(topics)),
-                "chosen",
-                "language",
-                "handed",
-                "edits",
-                "stopped",
-                "waits",
-            ]
+            drop += [*(f"c:{topic}" for topic in sorted(topics)), "chosen", "language", "handed", "edits", "stopped"]
         else:
             put = {f"c:{act.topic}": fresh, "newest": fresh}
         # All there are, where everything goes: also those of topics in which nothing was answered yet. Whatever is

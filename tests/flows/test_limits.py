@@ -215,6 +215,27 @@ async def test_messages_of_one_batch_count_each(own_world: World, small: Callabl
     assert says(await customer.asks("delta 4"), texts.LIMIT_CUSTOMER)
 
 
+async def test_what_is_deleted_waits_no_more(own_world: World, small: Callable[..., Service]) -> None:
+    """The bug: the deletion of one conversation took the kept question and left the chat waiting, so that the next
+    question waited without a word."""
+    service = small(CUSTOMER_LIMITS="messages 3/minute")
+    await service.start()
+    customer = own_world.customer()
+    await customer.asks("papa before")
+    press = await customer.asks_to_forget(texts.FORGET_THIS)
+    for number in range(8):
+        if says(await customer.asks(f"papa {number}"), texts.SLOWED):
+            break
+    before = len(customer.texts)
+    press()
+    assert texts.FORGOTTEN_MORE in (await customer.sees(before + 1))[-1]
+    last = await customer.asks("papa after")
+    assert says(last, texts.SLOWED) or last == "Answer to: papa after", "the minute may be over"
+    async with service.store() as client:
+        waits = await _fields(client, KEYS.of(customer.chat_id).chat)
+    assert ("waits" in waits) == bool(says(last, texts.SLOWED))
+
+
 # ---- what is charged
 async def test_a_forget_lifts_no_limit(own_world: World, small: Callable[..., Service]) -> None:
     """Numbers hold nothing of what was said: they stay."""

@@ -5,22 +5,26 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
 from bot import texts
-from bot.conversation.notes import HEADING, INSTRUCTION
+from bot.conversation.notebook import Notebook
+from bot.conversation.notes import HEADING, INSTRUCTION, Past
 from bot.conversation.tokens import count_tokens
 from bot.sandbox import ChatBehaviour, ChatRequest
+from storage.journal import ChatState
 from storage.keys import Keys
 from tests.crash.haul import Haul, held_keys
-from tests.flows.conftest import QUICK, Customer, Service, World, echo, exported, until
+from tests.flows.conftest import QUICK, Customer, Service, World, echo, exported, serving, settings_of, until
 
 Start = Callable[..., Service]
 KEYS: Final = Keys(4242)
 PROMPT: Final = "Be brief."
 BUDGET: Final = 1200
+SMALL: Final = {"CONTEXT_TOKENS": str(BUDGET), "SYSTEM_PROMPT": PROMPT, "SUMMARIES": "false"}
 FACT: Final = "My order number is ZX-4711."
 ASKED: Final = "What is my order number?"
 SUMMED_UP: Final = "\nA summary of that part:\n> "
@@ -113,9 +117,7 @@ class Talk:
 @asynccontextmanager
 async def talking(start_service: Start, world: World, **settings: str) -> AsyncIterator[Talk]:
     """With the offline model, which proves what it was told."""
-    service = start_service(times=QUICK, **{
-        "CONTEXT_TOKENS": str(BUDGET), "SYSTEM_PROMPT": PROMPT, "SUMMARIES": "false", **settings,
-    })  # fmt: skip
+    service = start_service(times=QUICK, **(SMALL | settings))
     world.chat_api.behaviour = ChatBehaviour()
     await service.start()
     yield Talk(service, world.customer())
@@ -256,6 +258,38 @@ async def test_a_summary_that_comes_too_late_is_not_kept(start_service: Start, o
         await talk.asks("bravo last")
         assert await talk.notes() == {}
         assert await talk.readable() == set()
+
+
+async def test_an_edit_is_not_lost_to_a_summary_that_comes_at_the_same_moment(
+    own_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bug: notes that were replaced while they were made anew stayed as they were, the corrected fact included."""
+    past, struck = Notebook._past, list[bool]()
+
+    async def disturbed(self: Notebook, state: ChatState, topic: int, first: int, last: int) -> list[Past]:
+        if not struck:
+            struck.append(True)
+            sealed, notes = await self._read(state, topic)
+            assert await self._write(state, topic, sealed, notes.with_summary("zebra summary"))
+        return await past(self, state, topic, first, last)
+
+    monkeypatch.setattr(Notebook, "_past", disturbed)
+    settings = settings_of(own_world, tmp_path, **SMALL)
+    async with serving(settings):
+        customer = own_world.customer()
+        stated = customer.writes(FACT)
+        await customer.sees(1)
+        for number in range(40):
+            await customer.asks(ordinary(number))
+            if HEADING in system(own_world.asked(ordinary(number))[0]):
+                break
+        customer.edits(stated, FACT.replace("4711", "2000"))
+        await customer.asks(ASKED)
+        told = system(own_world.asked(ASKED)[0])
+        assert struck
+        assert "ZX-2000" in told
+        assert "4711" not in told
+        assert "zebra" not in told
 
 
 # ---- whose they are
