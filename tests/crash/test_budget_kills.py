@@ -8,6 +8,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any, Final
@@ -122,15 +123,19 @@ class Spenders:
     async def _live(self, chat_id: int) -> None:
         """A customer: one question after the other, or several in a breath, until told of the limit."""
         draw = random.Random(f"{self.seed} {chat_id}")
-        while not any(_is_limit(text) for text in self._shown(chat_id)):
-            before = len(self._shown(chat_id))
+        while not any(map(_is_limit, self._shown(chat_id))):
+            before = len(set(self._shown(chat_id)))  # a second copy may stand for a while
             for _ in range(draw.choice((1, 1, 1, 2, 3))):
                 marker = f"Q{next(self._numbers)}Q"
                 self.asked[chat_id].append(marker)
                 self._house.telegram.customer_writes(chat_id, f"{marker} please", bot=self._house.token)
                 await asyncio.sleep(draw.random() * 0.05)
-            assert await until(lambda: len(self._shown(chat_id)) > before, _PATIENCE_SECONDS, every=0.05), chat_id  # noqa: B023
+            seen = partial(self._sees_more, chat_id, before)
+            assert await until(seen, _PATIENCE_SECONDS, every=0.05), f"{chat_id} is not answered"
             await asyncio.sleep(draw.random() * 0.3)
+
+    def _sees_more(self, chat_id: int, before: int) -> bool:
+        return len(set(self._shown(chat_id))) > before
 
     def _shown(self, chat_id: int) -> list[str]:
         messages = self._house.telegram.messages(chat_id, bot=self._house.token)
