@@ -233,7 +233,8 @@ def _offer(cheapest: dict[int, Left], at: int, offer: Left) -> None:
 
 
 def _after(items: Sequence[Item], at: int, outcome: Outcome) -> Iterable[int]:
-    """How many items are read when the outcome covers the next ones. How many questions an error covers is open."""
+    """How many items are read when the outcome covers the next ones. How many questions an error covers is open, and
+    so is how many stickers a notice does: what gathers behind a question that waits is taken together."""
     if outcome.made is not None:
         markers = outcome.made.markers
         covered = items[at : at + len(markers)]
@@ -241,12 +242,14 @@ def _after(items: Sequence[Item], at: int, outcome: Outcome) -> Iterable[int]:
             yield at + len(markers)
         return
     sent = outcome.message_ids[0]
-    if outcome.kind == "error":
-        while at < len(items) and items[at].kind == "question" and items[at].message_id < sent:
-            at += 1
-            yield at
-    elif at < len(items) and items[at].message_id < sent and (outcome.kind == "aside" or items[at].kind == "sticker"):
-        yield at + 1
+    if outcome.kind == "aside":
+        if at < len(items) and items[at].message_id < sent:
+            yield at + 1
+        return
+    kind = "question" if outcome.kind == "error" else "sticker"
+    while at < len(items) and items[at].kind == kind and items[at].message_id < sent:
+        at += 1
+        yield at
 
 
 def _could_cover(outcome: Outcome, item: Item) -> bool:

@@ -74,7 +74,10 @@ def good() -> Scene:
     scene.show(f"{texts.NOT_TAKEN}\n\n{texts.CONTACT}")
     scene.ask("Q6Q")
     scene.show(texts.WAITING)
+    scene.stick()
+    scene.stick()
     scene.answer("Q6Q")
+    scene.show(texts.ONLY_TEXT)
     return scene
 
 
