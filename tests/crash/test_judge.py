@@ -74,10 +74,7 @@ def good() -> Scene:
     scene.show(f"{texts.NOT_TAKEN}\n\n{texts.CONTACT}")
     scene.ask("Q6Q")
     scene.show(texts.WAITING)
-    scene.stick()
-    scene.stick()
     scene.answer("Q6Q")
-    scene.show(texts.ONLY_TEXT)
     return scene
 
 
@@ -86,6 +83,17 @@ def test_a_conversation_as_it_should_be_passes() -> None:
     verdict = good().verdict()
     assert verdict.clean, verdict.notes
     assert (verdict.questions, verdict.answers, verdict.errors) == (7, 3, 1)
+
+
+def test_stickers_that_gathered_may_be_told_of_together() -> None:
+    """As they are behind a question that waits."""
+    scene = good()
+    scene.ask("Q7Q")
+    scene.stick()
+    scene.stick()
+    scene.answer("Q7Q")
+    scene.show(texts.ONLY_TEXT)
+    assert scene.verdict().clean
 
 
 def _lose_the_last(scene: Scene) -> None:
