@@ -45,6 +45,26 @@ async def test_the_window_comes_with_the_claim_unless_it_is_long(house: House) -
         await house.journal.park(window, 0)
 
 
+async def test_notes_are_replaced_only_as_they_were_read_and_not_after_a_forget(house: House) -> None:
+    """A summary takes long: what was noted, corrected or deleted meanwhile stands."""
+    await house.question()
+    state = await house.claimed()
+    assert await house.history.note(state, 0, 0, b"", b"one")
+    assert await house.history.note(state, 0, 0, b"", b"one"), "may be done twice"
+    assert not await house.history.note(state, 0, 0, b"", b"other")
+    assert await house.history.note(state, 0, 0, b"one", b"two")
+    assert not await house.history.note(state, 0, 0, b"one", b"late")
+    assert await house.history.note(state, 7, 3, b"", b"elsewhere")
+    assert await house.history.notes(CHAT, 0, 0) == b"two"
+    assert await house.history.note(state, 0, 0, b"two", b"")
+    assert await house.history.notes(CHAT, 0, 0) == b""
+    assert await house.journal.erase(state, 1, [], {"set": {}, "del": []})
+    await house.history.unnote(CHAT, None)
+    assert not await house.history.note(state, 0, 0, b"", b"back again")
+    assert not await house.history.note(state, 7, 3, b"elsewhere", b"back again")
+    assert await house.history.notes(CHAT, 0, 0) == await house.history.notes(CHAT, 7, 3) == b""
+
+
 async def test_a_worker_that_was_overtaken_can_neither_send_nor_finish(house: House) -> None:
     """Fencing: whoever lost its claim cannot write."""
     await house.question()

@@ -34,8 +34,8 @@ def paying(spend: tuple[int, int, int] = SPEND, seq: int = 1) -> Planned:
 
 
 def timed(store: Store) -> Store:
-    """The same store, where claims and ends of turns happen when the key ``clock`` says (ms)."""
-    for name in ("begin", "finish"):
+    """The same store, where claims, charges and ends of turns happen when the key ``clock`` says (ms)."""
+    for name in ("begin", "charge", "erase", "finish"):
         text = store._texts[name]
         assert READS_CLOCK in text
         store._texts[name] = text.replace(READS_CLOCK, SET_CLOCK)
@@ -110,6 +110,33 @@ async def test_words_that_cannot_be_delivered_are_charged_too(clocked: House) ->
         await clocked.journal.permit(state, f"t{seq}", 0, 40, paying(seq=seq))
         await clocked.journal.finish(state, take=1, turn=f"t{seq}", fate=fate)
     assert (await seen(clocked))["d"] == Used(2, 1400, 2468)
+
+
+async def test_words_that_are_never_said_are_charged_once_for_each_claim(clocked: House) -> None:
+    """A reply that was lost may be asked for again; who was overtaken charges nothing."""
+    await clocked.question()
+    old = await clocked.claimed()
+    for _ in range(2):
+        await clocked.journal.charge(old, SPEND)
+    new = await clocked.taken_over(old.ready)
+    assert new.used == dict.fromkeys(PERIODS, Used(*SPEND))
+    with pytest.raises(StaleFenceError):
+        await clocked.journal.charge(old, SPEND)
+    await clocked.journal.charge(new, (0, 1, 10**30))
+    expected = Used(*SPEND).plus(Used(0, 1, 10**12))
+    assert (await clocked.taken_over(old.ready)).used == dict.fromkeys(PERIODS, expected)
+    assert await Totals(clocked.store, clocked.keys).read(NEW_YEAR_MS - 1) == dict.fromkeys(PERIODS, expected)
+
+
+async def test_a_turn_that_is_forgotten_on_its_way_out_is_charged_once(clocked: House) -> None:
+    """Its charge was journaled with its words, and goes neither lost with them nor counted by who is late."""
+    await clocked.question()
+    state = await clocked.claimed()
+    await clocked.journal.permit(state, "t1", 0, 40, paying())
+    for _ in range(2):
+        assert await clocked.journal.erase(state, 1, [], {"set": {}, "del": []})
+    assert not await clocked.journal.finish(state, take=1, turn="t1", message_id=41)
+    assert (await clocked.taken_over(state.ready)).used == dict.fromkeys(PERIODS, Used(*SPEND))
 
 
 async def test_a_turn_without_a_charge_leaves_the_counters_alone(clocked: House) -> None:
