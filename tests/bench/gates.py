@@ -53,7 +53,7 @@ def gates_of(result: dict[str, Any]) -> list[Gate]:
         shares = result["prefix"]
         note = f"{shares['requests']} requests, {shares['tokens']:,} tokens"
         found.append(Gate("prompt tokens in an unchanged prefix", shares["share"], 0.90, at_least=True, note=note))
-    return [*found, *_long(result.get("long", {})), *_streams(result.get("streams", {}))]
+    return [*found, *_long(result.get("long", [])), *_streams(result.get("streams", {}))]
 
 
 MOST_STOP_MS: Final = 200.0
@@ -143,14 +143,14 @@ def _stops(window: dict[str, Any]) -> Iterator[Gate]:
         yield Gate(f"answers that went on, {name}", stopped["ignored"], 0, at_least=False, note="counted as 20 s each")
 
 
-def _long(talks: dict[str, Any]) -> Iterator[Gate]:
-    for talk in talks.values():
-        budget = f"{talk['budget']:,} tokens"
+def _long(talks: list[dict[str, Any]]) -> Iterator[Gate]:
+    for talk in talks:
+        label = f"{talk['budget']:,} tokens{' with summaries' if talk['summed_up'] else ''}"
         trims = f"{talk['trims']} trims in {TURNS:,} turns"
-        yield Gate(f"requests unchanged in the next, {budget}", talk["share"], 0.90, at_least=True, note=trims)
+        yield Gate(f"requests unchanged in the next, {label}", talk["share"], 0.90, at_least=True, note=trims)
         largest = f"{talk['largest']:,} tokens"
-        yield Gate(f"largest request / budget, {budget}", talk["largest"] / talk["budget"], 1.0, False, largest)
-        name = f"third turn known at turn {TURNS:,}, {budget}"
+        yield Gate(f"largest request / budget, {label}", talk["largest"] / talk["budget"], 1.0, False, largest)
+        name = f"third turn known at turn {TURNS:,}, {label}"
         yield Gate(name, float(talk["known"]), 1.0, at_least=True, note="told by the offline model")
 
 

@@ -3,7 +3,9 @@ take from its cache, what that costs, and whether the last turn still knows what
 
 Everything is drawn from one seed and counted, nothing is timed. Questions have 6 to 20 words and answers 15 to 60; one
 question in five states something, so that the notes are under pressure. Longer answers mean more trims: where a turn
-takes more than a twentieth of the budget, less than nine tenths of the requests stay unchanged.
+takes more than a twentieth of the budget, less than nine tenths of the requests stay unchanged. Each is held twice,
+with statements alone as notes, and with a model's summary of every trim, which stands in the request after the next
+one, as in the service: that request does not continue the one before it either.
 """
 
 import random
@@ -15,7 +17,7 @@ from statistics import fmean
 from typing import Any, Final
 
 from bot.conversation.context import Context, Past, build
-from bot.conversation.notes import Message, Notes
+from bot.conversation.notes import Message, Notes, summary_request
 from bot.conversation.record import Asked, Record
 from bot.conversation.tokens import count_tokens
 from bot.sandbox.offline_model import offline_answer
@@ -46,6 +48,7 @@ class Talk:
     ``cached``: tokens that a provider that keeps prefixes need not read again."""
 
     budget: int
+    summed_up: bool
     sent: int = 0
     unchanged: int = 0
     cached: int = 0
@@ -70,6 +73,14 @@ class Talk:
         self.trims += context.first is not None
         self.before = context.messages
 
+    def sum_up(self, notes: Notes, dropped: list[Past], ending: str) -> Notes:
+        """With a summary that differs from the one before, as a model's does. Its request counts, all of it new."""
+        request = summary_request(notes, dropped)
+        summary = f"{offline_answer([*request])} {ending}"
+        self.sent += sum(_tokens(message["content"]) for message in request)
+        self.answered += _tokens(summary)
+        return notes.with_summary(summary)
+
     def figures(self) -> dict[str, Any]:
         """As they go into the JSON file."""
         found = asdict(self)
@@ -84,27 +95,35 @@ class Talk:
         }
 
 
-def long(tell: Callable[[str], None]) -> dict[str, Any]:
-    """The same conversation with either budget."""
+def long(tell: Callable[[str], None]) -> list[dict[str, Any]]:
+    """The same conversation with either budget, without and with summaries."""
     tell(f"long: a conversation of {TURNS:,} turns, without a network")
-    return {str(budget): _talk(budget).figures() for budget in BUDGETS}
+    return [_talk(budget, summed_up=summed_up).figures() for budget in BUDGETS for summed_up in (False, True)]
 
 
-def _talk(budget: int) -> Talk:
-    talk, drawn = Talk(budget), random.Random(1)
+def _talk(budget: int, *, summed_up: bool) -> Talk:
+    talk, drawn, endings = Talk(budget, summed_up), random.Random(1), random.Random(2)
     stored: list[Past] = []
-    first, answer = 1, ""
     notes: Notes | None = None
+    answer = ""
     for number, question in enumerate(_questions(drawn), 1):
-        stored = [turn for turn in stored if turn.stored.number >= first]
         context = build(SUPPORT_PROMPT, stored, question, budget, notes)
-        first, notes = context.first or first, context.notes
         talk.note(context)
+        notes, first = context.notes, context.first or 0
+        dropped, stored = _parted(stored, first)
+        if summed_up and notes is not None and dropped:
+            notes = talk.sum_up(notes, dropped, _some(endings, _ANSWER_WORDS))
         answer = _some(drawn, _ANSWER_WORDS) if number < TURNS else offline_answer([*context.messages])
         talk.answered += _tokens(answer)
         stored.append(Past(StoredTurn(number, (number,), 0, (), b""), Record((Asked(number, question),), answer)))
     talk.known = f"**{FACT}**" in answer
     return talk
+
+
+def _parted(stored: list[Past], first: int) -> tuple[list[Past], list[Past]]:
+    """What is left out from now on, and what is told."""
+    told = [turn for turn in stored if turn.stored.number >= first]
+    return stored[: len(stored) - len(told)], told
 
 
 def _questions(drawn: random.Random) -> Iterator[str]:

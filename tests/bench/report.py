@@ -150,16 +150,17 @@ def _streams(loads: dict[str, streams.Rounds]) -> Table:
     return table
 
 
-def _long(talks: dict[str, Any]) -> Table:
+def _long(talks: list[dict[str, Any]]) -> Table:
     prices = "; ".join(f"${price:g} {name}" for name, price in PRICES.items())
-    table = Table("budget", "tokens sent", "unchanged", "cached", "answered", "without cache", "with it", "trims")
-    table.title = f"Cost of {TURNS:,} turns at example prices ({prices} a million tokens)"
+    table = Table("budget", "notes", "sent", "unchanged", "cached", "answered", "without cache", "with it", "trims")
+    table.title = f"Cost of {TURNS:,} turns in tokens, and at example prices ({prices} a million)"
     for column in table.columns:
         column.justify = "right"
-    for talk in talks.values():
-        tokens = [f"{talk[name]:,}" for name in ("budget", "sent", "unchanged", "cached", "answered")]
+    for talk in talks:
+        notes = "and summaries" if talk["summed_up"] else "statements"
+        tokens = [f"{talk[name]:,}" for name in ("sent", "unchanged", "cached", "answered")]
         dollars = [f"${talk[name]:.2f}" for name in ("full_dollars", "cached_dollars")]
-        table.add_row(*tokens, *dollars, str(talk["trims"]))
+        table.add_row(f"{talk['budget']:,}", notes, *tokens, *dollars, str(talk["trims"]))
     return table
 
 

@@ -8,6 +8,7 @@ a stop takes from the press until the chat API sees its caller leave.
 
 import asyncio
 import random
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -56,6 +57,7 @@ Way = Literal["button", "command"]
 WAYS: Final[tuple[Way, Way]] = ("button", "command")
 """How an answer is stopped: Telegram's own button under the draft, or /stop."""
 
+_NAMED: Final = re.compile(r"Q(\d+) ")
 _SHOWING: Final = frozenset({"sendMessage", "sendMessageDraft", "editMessageText"})
 
 
@@ -167,9 +169,11 @@ class Stage:
             question.done.set_result(None)
 
     def _requested(self, request: ChatRequest) -> None:
-        text: Any = request.messages[-1].get("content")
-        question = self._current.get(int(text[1 : text.index(" ")])) if isinstance(text, str) else None
-        if question is not None and request.status == 200:
+        named = _NAMED.match(str(request.messages[-1].get("content")))
+        question = self._current.get(int(named[1])) if named else None
+        if question is None:
+            return  # the service asks for a summary of what it left out
+        if request.status == 200:
             question.api_from, question.api_first, question.api_until = request.t, request.t_first, request.t_end
             question.api_aborted = request.aborted
             question.left.set()
