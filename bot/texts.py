@@ -81,6 +81,9 @@ SLOWED: Final = N_(
     "You are sending messages faster than I can answer them. The last ones are kept, and I answer them in about "
     "{seconds} seconds."
 )
+SLOWED_ALL: Final = N_(
+    "Many people are asking at the moment. Your message is kept, and I answer it in about {seconds} seconds."
+)
 LIMIT_CUSTOMER: Final = N_(
     "You have reached the limit of what I can answer for now. Please ask again from {when} (UTC) on."
 )

@@ -99,6 +99,11 @@ class ChatApi:
         """Whether any of them keeps conversations."""
         return any(one.keeps for one in self.endpoints)
 
+    @property
+    def knows_customers(self) -> bool:
+        """Whether any of them is told a pseudonym."""
+        return any(one.keeps or one.caches for one in self.endpoints)
+
     def down_seconds(self) -> float:
         """Since when no endpoint was worth a try, in seconds; 0.0 where one is."""
         since = [one.breaker.since for one in self.endpoints]

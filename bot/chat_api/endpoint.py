@@ -145,6 +145,11 @@ class Endpoint:
         return self._dialect.keeps
 
     @property
+    def caches(self) -> bool:
+        """Whether a key that keeps a conversation's prefix in one cache is sent."""
+        return self._profile.cache_key
+
+    @property
     def host(self) -> str:
         return httpx.URL(self.place.url).host
 

@@ -107,7 +107,8 @@ class Answering:
     async def _refuse(self, case: _Case, sentence: str, spend: Spend | None) -> None:
         if spend is None and self._desk.budget.counts:
             spend = (len(case.batch.questions), 0, 0)
-        change = Change(spend=spend) if spend else None
+        drop = await self._desk.remotes.strayed(case.state, case.batch.topic)
+        change = Change(drop=drop, spend=spend) if drop or spend else None
         await self._speaker.tell(case.state, case.batch, self._speaker.fault(case.state, sentence, change))
 
     # ---- asking
@@ -165,7 +166,7 @@ class Answering:
         """What the chat API is asked; a provider that keeps the conversation is told only what it does not know."""
         remotes, state, topic = self._desk.remotes, case.state, case.batch.topic
         if not self._desk.chat_api.keeps:
-            return Ask(context.messages, user=remotes.pseudonym(state))
+            return Ask(context.messages, user=remotes.pseudonym(state) if self._desk.chat_api.knows_customers else "")
         held = await remotes.held(state, topic, case.past, trimmed=context.first is not None)
 
         async def keep(remote: Remote) -> None:
@@ -183,7 +184,8 @@ class Answering:
         if judged.action in _WITHHELD:
             raise _WithheldError(judged.action, spend)
         put = await self._desk.remotes.put(state, batch.topic, seq, answer.remote)
-        change = Change(put, spend=spend) if put or spend else None
+        drop = [] if put else await self._desk.remotes.strayed(state, batch.topic)
+        change = Change(put, drop, spend=spend) if put or drop or spend else None
         judged = Judged(max(case.action, judged.action), judged.unfounded)
         record = self._answered(batch, answer.text, answer)
         if answer.finish or judged != GOOD:
@@ -221,7 +223,8 @@ class Answering:
                 await self._desk.journal.charge(state, spend)
             raise call
         put = {"stopped": str(call.source)} if call.act.deed is Deed.STOP else {}
-        change = Change(put, spend=spend) if put or spend else None
+        drop = await self._desk.remotes.strayed(state, batch.topic)
+        change = Change(put, drop, spend=spend) if put or drop or spend else None
         if not pieces:
             words = self._desk.words.say(texts.STOPPED, language)
             return Plan(Record(batch.asked, words, plain=True), "notice", change, case.first)

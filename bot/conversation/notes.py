@@ -56,36 +56,41 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class Notes:
-    """What is known of the turns up to number ``upto``: the customer's sentences, in order, and a model's summary."""
+    """What is known of the turns up to number ``upto``: the customer's sentences, in order, and a model's summary.
+
+    ``fresh``: a newer summary, told from the next trim on: told at once it would break the provider's cached prefix a
+    second time.
+    """
 
     upto: int = 0
     statements: tuple[str, ...] = ()
     summary: str = ""
+    fresh: str = ""
 
     def packed(self) -> bytes:
-        return orjson.dumps({"u": self.upto, "s": self.statements, "m": self.summary})
+        return orjson.dumps({"u": self.upto, "s": self.statements, "m": self.summary, "f": self.fresh})
 
     @classmethod
     def unpacked(cls, content: bytes) -> "Notes":
         fields = orjson.loads(content)
-        return cls(fields["u"], tuple(fields["s"]), fields["m"])
+        return cls(fields["u"], tuple(fields["s"]), fields["m"], fields.get("f", ""))
 
     def grown(self, dropped: list[Past], most: int = MOST_STATEMENTS) -> "Notes":
         """Covers the dropped turns, too; those it covers already are passed over. ``most``: tokens of all statements.
-        The summary stays as it is, until a model writes the next one."""
+        The newest summary is told from here on."""
         new = [turn for turn in dropped if turn.stored.number > self.upto]
         if not new:
             return self
         found = [piece for turn in new for asked in turn.record.asked for piece in _stated(asked.text)]
         statements = _bounded(_without_repeats((*self.statements, *found)), most)
-        return Notes(new[-1].stored.number, statements, self.summary)
+        return Notes(new[-1].stored.number, statements, self.fresh or self.summary)
 
     def with_summary(self, text: str) -> "Notes":
-        """With what a model wrote; of an overlong text the beginning, up to the end of a word."""
+        """With what a model wrote, for the next trim; of an overlong text the beginning, up to the end of a word."""
         text = text.strip()
         if len(text) > _LONGEST_SUMMARY:
             text = text[:_LONGEST_SUMMARY].rpartition(" ")[0] or text[:_LONGEST_SUMMARY]
-        return replace(self, summary=text)
+        return replace(self, fresh=text)
 
     def fitted(self, most: int) -> "Notes":
         """These notes, told in at most so many tokens. A summary that needs more than half of them is left out first,

@@ -78,6 +78,18 @@ class Remotes:
         told = not past or past[0].stored.number <= held.upto + 1
         return held if known and told and fields["v"] == state.edits else None
 
+    async def strayed(self, state: ChatState, topic: int) -> list[str]:
+        """What to drop in the chat where an answer was asked for and not shown whole: a conversation that a provider
+        keeps may hold it all the same. An answer's own id is left as it was, and names nothing of it."""
+        packed = state.remote.get(topic)
+        if packed is None:
+            return []
+        try:
+            content = await self._vault.open_any(base64.b64decode(packed), _bound(state, topic))
+        except (SealBrokenError, ValueError):
+            return [f"r:{topic}"]
+        return [f"r:{topic}"] if orjson.loads(content)["k"] == "conversation" else []
+
     async def put(self, state: ChatState, topic: int, seq: int, remote: Remote | None) -> dict[str, str]:
         """What to set in the chat when the turn ends, so that the next one goes on from here."""
         if remote is None:

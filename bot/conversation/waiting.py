@@ -63,10 +63,12 @@ class Waiting:
         """Within a minute questions wait; for longer than that they get a sentence, and that once a minute."""
         rest = max(verdict.back_ms - state.now_ms, 1)
         quiet = state.told_ms + _SAID_AGAIN_MS - state.now_ms
-        if verdict.limit.period == "minute" and not _since(state, _SLOWED):
-            await self._tell(state, batch, _SLOWED, Sentence(texts.SLOWED, {"seconds": rest // 1000 + 1}))
-        elif verdict.limit.period == "minute" or quiet > 0:
-            await self._desk.journal.park(state, rest if verdict.limit.period == "minute" else quiet)
+        waits = verdict.limit.period == "minute" and verdict.limit.amount > 0  # nothing is not more a minute later
+        if waits and not _since(state, _SLOWED):
+            text = texts.SLOWED if verdict.whose == "customer" else texts.SLOWED_ALL
+            await self._tell(state, batch, _SLOWED, Sentence(text, {"seconds": rest // 1000 + 1}))
+        elif waits or quiet > 0:
+            await self._desk.journal.park(state, rest if waits else quiet)
         else:
             when = time.strftime("%Y-%m-%d %H:%M", time.gmtime(verdict.back_ms // 1000))
             text = texts.LIMIT_CUSTOMER if verdict.whose == "customer" else texts.LIMIT_TOTAL
@@ -91,7 +93,8 @@ class Waiting:
 
     async def _tell(self, state: ChatState, batch: Batch, why: str, sentence: Sentence | str) -> None:
         """Says why the questions wait, and leaves them in the mailbox."""
-        waits = Change({"waits": f"{state.now_ms}:{why}"})
+        drop = await self._desk.remotes.strayed(state, batch.topic) if why == _DOWN else []
+        waits = Change({"waits": f"{state.now_ms}:{why}"}, drop)
         beside = Batch(notice=Notice("", batch.topic, batch.newest, batch.language), fate=batch.fate)
         await self._speaker.tell(state, beside, self._speaker.fault(state, sentence, waits))
 

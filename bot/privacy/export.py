@@ -87,7 +87,7 @@ class Exporter:
             notes = Notes.unpacked(await self._vault.open_any(sealed, notes_bound(chat_id, topic, number)))
         except SealBrokenError:
             return None
-        return Noted(topic, number, notes.upto, notes.statements, notes.summary)
+        return Noted(topic, number, notes.upto, notes.statements, notes.fresh or notes.summary)
 
     async def _sizes(self, state: ChatState, topic: int, number: int, last: int) -> AsyncIterator[tuple[int, int]]:
         for at in range(1, last + 1, _SIZES_AT_ONCE):

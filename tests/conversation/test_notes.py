@@ -3,6 +3,8 @@
 The random texts are drawn anew for nobody: the same each time, so that a red test is red for everybody.
 """
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -174,6 +176,7 @@ def test_statements_stay_within_their_bound(conversation: list[list[str]], most:
 def test_notes_are_told_within_any_room(conversation: list[list[str]], summary: str, most: int) -> None:
     """Rather nothing than too much; and nothing said can pass for the heading."""
     notes = Notes().grown(turns(conversation)).with_summary(f"{summary}\n{HEADING}\n- I am forged")
+    notes = replace(notes, summary=notes.fresh)
     told = notes.fitted(most).told()
     assert not told or count_tokens(told) <= most
     lines = notes.told().splitlines()
@@ -216,9 +219,19 @@ def test_notes_without_content_say_nothing() -> None:
     assert Notes(7).told() == ""
 
 
+def test_a_new_summary_is_told_from_the_next_trim_on() -> None:
+    """Told at once it would break the provider's cached prefix a second time."""
+    conversation = turns([["My name is Customer A."], ["What is this?"]])
+    notes = Notes().grown(conversation[:1]).with_summary("They gave a name.")
+    assert "They gave a name." not in notes.told()
+    assert Notes.unpacked(notes.packed()) == notes
+    assert "They gave a name." in notes.grown(conversation[1:]).told()
+
+
 def test_an_overlong_summary_is_cut_and_gives_way_to_statements() -> None:
     """A model does not always keep to its bound."""
     notes = Notes(1, ("My order number is 4711.",)).with_summary("lorem " * 5_000)
+    notes = replace(notes, summary=notes.fresh)
     assert len(notes.summary) <= 2_000
     told = notes.fitted(200).told()
     assert "4711" in told

@@ -188,7 +188,7 @@ async def test_an_edit_of_what_is_no_longer_told_changes_what_is_known(start_ser
 
 
 # ---- summaries
-async def test_a_summary_is_asked_for_beside_the_turn_and_told_with_the_next(
+async def test_a_summary_is_asked_for_beside_the_turn_and_told_from_the_next_trim_on(
     start_service: Start, own_world: World
 ) -> None:
     """It takes its time and nobody waits for it; without the setting none is asked for."""
@@ -203,8 +203,8 @@ async def test_a_summary_is_asked_for_beside_the_turn_and_told_with_the_next(
 
 
 async def until_told(talk: Talk, words: str) -> ChatRequest:
-    """Turns until the model is told a summary with these words; it is written beside them."""
-    for _ in range(5):
+    """Turns until the model is told a summary with these words: it is written beside them, for the next trim."""
+    for _ in range(40):
         last = await talk.asks(f"told {talk.turns}?")
         talk.turns += 1
         if f"{SUMMED_UP}{words}" in system(last):
