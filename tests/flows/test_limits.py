@@ -296,6 +296,7 @@ async def test_whoever_forgets_each_answer_before_it_is_whole_uses_nothing_for_f
         assert await used_by_all(client) == spent
 
 
+@pytest.mark.slow
 async def test_an_answer_that_is_forgotten_on_its_way_out_is_charged_once(
     own_world: World, small: Callable[..., Service]
 ) -> None:

@@ -76,7 +76,11 @@ class Stage:
         return self.world.asked(question)
 
 
-@pytest_asyncio.fixture(scope="module", loop_scope="session", params=DIALECTS)
+SHARED: Final = [pytest.param(name, marks=() if name == "completions" else pytest.mark.slow) for name in DIALECTS]
+"""The short run takes one dialect; all that they share stands in it."""
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session", params=SHARED)
 async def service_of(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, zygote: Zygote
 ) -> AsyncIterator[Stage]:
