@@ -39,7 +39,7 @@ _ANSWER_SECONDS: Final = 1.2
 _AWAKE_SECONDS: Final = 0.5
 _PATIENCE_SECONDS: Final = 60.0
 _SETTLE_SECONDS: Final = 60.0
-_OWN_WORDS: Final = (texts.FORGET_ASK, texts.EXPORT_CAPTION)
+_OWN_WORDS: Final = (texts.FORGET_ASK, texts.EXPORT_CAPTION, texts.WAITING)
 _WORDS: Final = re.compile(rb"Q\d+Q (?:please|at length)|to Q\d+Q after \d")
 
 _PASSED: Final = (
