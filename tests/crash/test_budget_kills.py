@@ -220,6 +220,7 @@ async def spend(*, limit: int, chats: int, seconds: float) -> None:
 
 
 @pytest.mark.crash
+@pytest.mark.slow
 async def test_eight_workers_that_are_killed_charge_each_visible_answer_once() -> None:
     """Nothing twice and nothing for free: counters of chats and of partitions equal what the standing answers used, and
     nobody got more than the limit allows."""

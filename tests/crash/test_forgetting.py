@@ -66,6 +66,7 @@ async def test_two_hundred_and_fifty_deletions_during_answers_stay_deleted(topol
 
 
 @pytest.mark.crash
+@pytest.mark.slow
 async def test_what_was_not_deleted_is_found_wherever_it_is() -> None:
     """A search that finds nothing where there is something proves nothing."""
     report = await raced(1, kind=Deceived)

@@ -113,6 +113,7 @@ LIGHTLY = settings(QUIETLY, max_examples=300)
 
 @QUIETLY
 @given(document(st.one_of(blocks, blocks, tables)))
+@pytest.mark.slow
 def test_two_thousand_texts_are_taken_whole_and_lose_no_word(markdown: str) -> None:
     """Formatting is never the reason why an answer, or a word of it, is missing."""
     pieces = pieces_of(markdown, plain=False)
