@@ -1,4 +1,4 @@
-"""One endpoint and the sandbox's chat API: oddities, deadlines, bounds, what is learned, what is kept and removed."""
+"""One endpoint and the sandbox's chat API: oddities, deadlines, bounds, bodies that are no answer, the pool."""
 
 import asyncio
 import random
@@ -8,20 +8,17 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from bot.chat_api.asking import FILTER, LENGTH, Answer, Remote
-from bot.chat_api.profile import Profile, profile_of
+from bot.chat_api.asking import FILTER, LENGTH, Answer
 from bot.errors import (
     ChatApiEmptyError,
     ChatApiError,
     ChatApiGarbledError,
-    ChatApiRefusedError,
     ChatApiTimeoutError,
     ChatApiUnavailableError,
-    Reason,
 )
-from bot.sandbox import ChatApiServer, ChatBehaviour
+from bot.sandbox import ChatApiServer
 from bot.sandbox.chat_wire import ODDITIES, THOUGHT
-from tests.chat_api.conftest import DIALECTS, SHORT, Asking, Opens, answers, attempt, told, until
+from tests.chat_api.conftest import DIALECTS, SHORT, Asking, Opens, answers, attempt, until
 
 WORDS = "Zażółć gęślą — 你好 “quoted” a\u2028b\u0085c\n\n**bold** 😀 `data: [DONE]` the end."
 
@@ -245,223 +242,6 @@ async def test_nobody_there_is_unavailable(opened: Opens) -> None:
     for address in (url, "http://no-such-host.invalid/v1"):
         with pytest.raises((ChatApiUnavailableError, ChatApiTimeoutError)):
             await attempt(await opened(address, limits=SHORT), "hello")
-
-
-# ---- what is learned
-@pytest.mark.parametrize("status", [400, 422])
-@pytest.mark.parametrize("name", ["stream_options", "max_tokens", "temperature"])
-async def test_a_field_that_is_refused_is_left_out_and_remembered(
-    server: ChatApiServer, opened: Opens, name: str, status: int
-) -> None:
-    """Asked again without it at once; the next question is one request."""
-    server.behaviour = answers("fine", refused_fields={name: status})
-    endpoint = await opened(server, temperature=0.5)
-    assert (await attempt(endpoint, "hello"))[0].text == "fine"
-    assert len(server.requests) == 2
-    assert (await attempt(endpoint, "again"))[0].text == "fine"
-    assert len(server.requests) == 3
-    assert name not in server.requests[-1].body
-    assert ("max_completion_tokens" in server.requests[-1].body) == (name == "max_tokens")
-
-
-async def test_all_that_a_narrow_server_refuses_is_learned(server: ChatApiServer, opened: Opens) -> None:
-    """One after the other, with the prompt's role."""
-    names = {"stream_options": 422, "max_tokens": 400, "max_completion_tokens": 400, "temperature": 422}
-    server.behaviour = answers("fine", refused_fields=names, refused_roles=frozenset({"system"}))
-    endpoint = await opened(server, temperature=0.5)
-    assert (await attempt(endpoint, "hello"))[0].text == "fine"
-    before = len(server.requests)
-    assert (await attempt(endpoint, "again"))[0].text == "fine"
-    assert len(server.requests) == before + 1
-    assert server.requests[-1].messages[0]["role"] == "developer"
-
-
-async def test_of_two_fields_that_are_named_the_one_that_was_sent_is_meant(
-    server: ChatApiServer, opened: Opens
-) -> None:
-    """The other one is advice, and taken."""
-    server.behaviour = answers("fine")
-    text = "Unsupported parameter: 'max_tokens' is not supported here. Use 'max_completion_tokens' instead."
-    server.faults.add(kind="400", text=text, count=1)
-    endpoint = await opened(server)
-    assert (await attempt(endpoint, "hello"))[0].text == "fine"
-    assert server.requests[-1].body["max_completion_tokens"] == 1000
-    assert len(server.requests) == 2
-
-
-async def test_a_prompt_that_no_role_takes_goes_with_the_question(server: ChatApiServer, opened: Opens) -> None:
-    """Some models know users only."""
-    server.behaviour = answers("fine", refused_roles=frozenset({"system", "developer"}))
-    endpoint = await opened(server)
-    assert (await attempt(endpoint, "hello"))[0].text == "fine"
-    assert server.requests[-1].messages == [{"role": "user", "content": "the prompt\n\nhello"}]
-
-
-async def test_questions_at_once_learn_together(server: ChatApiServer, opened: Opens) -> None:
-    """The first ones of many customers are refused before anything is learned: all are answered, and no field is
-    given up but the one."""
-    server.behaviour = answers("fine", refused_fields={"stream_options": 400})
-    endpoint = await opened(server)
-    found = await asyncio.gather(*(attempt(endpoint, f"hello {number}") for number in range(30)))
-    assert {answer.text for answer, _ in found} == {"fine"}
-    await attempt(endpoint, "again")
-    assert "max_tokens" in server.requests[-1].body
-
-
-async def test_one_refused_question_does_not_strip_the_next_ones(server: ChatApiServer, opened: Opens) -> None:
-    """Where sending less did not help, it was not for the fields."""
-    server.behaviour = answers("fine")
-    server.faults.add(kind="400", count=2)
-    endpoint = await opened(server)
-    with pytest.raises(ChatApiRefusedError):
-        await attempt(endpoint, "hello")
-    assert (await attempt(endpoint, "again"))[0].text == "fine"
-    assert {"stream_options", "max_tokens"} <= server.requests[-1].body.keys()
-
-
-async def test_a_refusal_without_a_reason_is_tried_once_with_less(server: ChatApiServer, opened: Opens) -> None:
-    """A server that says nothing of what it does not take."""
-    server.behaviour = answers("fine")
-    server.faults.add(kind="422", count=1)
-    endpoint = await opened(server)
-    assert (await attempt(endpoint, "hello"))[0].text == "fine"
-    assert "stream_options" not in server.requests[-1].body
-    server.faults.clear()
-    server.faults.add(kind="400")
-    with pytest.raises(ChatApiRefusedError):
-        await attempt(endpoint, "again")
-    assert len(server.requests) == 3
-
-
-def test_what_is_known_of_a_server_is_its_own() -> None:
-    """By the end of the host's name; no two endpoints share what they learn."""
-    first, second = profile_of("https://api.mistral.ai/v1"), profile_of("https://api.mistral.ai/v1")
-    first.learn("temperature")
-    assert second.dropped == {"stream_options"}
-    assert profile_of("https://x.openai.azure.com/openai/v1").limit == "max_completion_tokens"
-    assert profile_of("https://notopenai.azure.com.example.com/v1") == Profile()
-
-
-def test_learning_ends() -> None:
-    """Whatever a server says it does not take, there is a last lesson."""
-    profile = Profile()
-    for name in ("role", "max_tokens", "temperature", "max_completion_tokens", "system"):
-        assert profile.learn(name)
-    for name in ("role", "max_tokens", "temperature", "max_completion_tokens", "user"):
-        assert not profile.learn(name)
-
-
-# ---- what the provider keeps
-@pytest.mark.parametrize(
-    ("dialect", "field", "kind"),
-    [("responses", "", "response"), ("responses", "conversation", "conversation"), ("dify", "", "conversation"),
-     ("completions", "conversation_id", "conversation")],
-)  # fmt: skip
-async def test_an_id_is_kept_before_the_answer_goes_on(
-    server: ChatApiServer, opened: Opens, dialect: str, field: str, kind: str
-) -> None:
-    """Nothing is shown before it is written down, and the next question passes it with the news alone."""
-    server.behaviour = answers("one two three", conversation_field=field if dialect == "completions" else "")
-    endpoint, asking, answer, order = await opened(server, dialect, field=field), Asking(), Answer(), []
-    ask = asking.ask("first")
-
-    async def keep(remote: Remote) -> None:
-        await asyncio.sleep(0)
-        order.append(remote.id)
-
-    ask = type(ask)(ask.messages, [], None, ask.user, keep)
-    await endpoint.attempt(ask, answer, lambda text: order.append("shown"))
-    assert answer.remote is not None
-    assert answer.remote.id in order[: order.index("shown")]
-    assert (answer.remote.endpoint, answer.remote.kind) == (endpoint.mark, kind)
-    assert server.requests[0].conversation in {"", answer.remote.id if field == "conversation" else ""}
-    server.behaviour = ChatBehaviour(answer=told, conversation_field=server.behaviour.conversation_field)
-    second, _ = await attempt(endpoint, "first", "one two three", "second", remote=answer.remote)
-    assert second.text == "first | one two three | second"
-    assert server.requests[-1].conversation == answer.remote.id
-    if dialect != "completions":
-        assert [message["content"] for message in server.requests[-1].messages if message["role"] != "system"] == [
-            "second"
-        ]
-
-
-@pytest.mark.parametrize("dialect", ["responses", "dify"])
-async def test_an_answer_waits_for_its_id_to_be_kept(server: ChatApiServer, opened: Opens, dialect: str) -> None:
-    """Where that fails, nothing more of the answer is taken."""
-    server.behaviour = answers("one two three", chunk_seconds=0.01)
-    endpoint, shown = await opened(server, dialect), list[str]()
-    ask = Asking().ask("first")
-
-    async def fails(_: Remote) -> None:
-        raise KeyError
-
-    with pytest.raises(KeyError):
-        await endpoint.attempt(type(ask)(ask.messages, [], None, "u", fails), Answer(), shown.append)
-    assert shown == []
-
-
-async def test_removing_a_conversation_pages_its_items_first(server: ChatApiServer, opened: Opens) -> None:
-    """Deleting a conversation leaves its items, so they go before it, over several pages."""
-    endpoint = await opened(server, "responses", field="conversation")
-    server.behaviour = answers("fine")
-    answer, _ = await attempt(endpoint, "hello")
-    assert answer.remote is not None
-    server.kept.add_items(answer.remote.id, [{"role": "user", "content": str(n)} for n in range(230)])
-    assert await endpoint.remove(answer.remote, "someone") is True
-    assert (server.kept.conversations, server.kept.items) == ({}, {})
-    order = [call.method for call in server.calls if call.path.startswith("/conversations/")]
-    assert order[-1] == "DELETE"
-    assert order.count("GET") == 4
-    assert await endpoint.remove(answer.remote, "someone") is True  # gone is gone
-
-
-@pytest.mark.parametrize("dialect", ["responses", "dify"])
-async def test_removing_is_tried_again_until_it_is_confirmed(
-    server: ChatApiServer, opened: Opens, dialect: str
-) -> None:
-    """A failure raises; what is not there any more is deleted; who cannot delete says so."""
-    endpoint = await opened(server, dialect)
-    server.behaviour = answers("fine")
-    answer, _ = await attempt(endpoint, "hello")
-    assert answer.remote is not None
-    server.faults.add(kind="500", path="/", method="DELETE", count=1)
-    with pytest.raises(ChatApiError):
-        await endpoint.remove(answer.remote, "someone")
-    assert await endpoint.remove(answer.remote, "someone") is True
-    assert (server.kept.responses, server.kept.dify) == ({}, {})
-    assert await endpoint.remove(answer.remote, "someone") is True
-    server.faults.add(kind="400", status=405, path="/", method="DELETE")
-    assert await endpoint.remove(answer.remote, "someone") is False
-
-
-async def test_a_provider_without_conversations_is_spoken_to_without(server: ChatApiServer, opened: Opens) -> None:
-    """Each answer continues the last one instead, and it is asked for a conversation only once."""
-    server.faults.add(kind="404", path="/conversations")
-    server.behaviour = answers("fine")
-    endpoint = await opened(server, "responses", field="conversation")
-    answer, _ = await attempt(endpoint, "hello")
-    assert answer.remote is not None
-    assert answer.remote.kind == "response"
-    await attempt(endpoint, "hello", "fine", "again", remote=answer.remote)
-    await attempt(endpoint, "anew")
-    assert [call.path for call in server.calls] == ["/conversations"]
-
-
-@pytest.mark.parametrize("kind", ["400", "404"])
-async def test_a_refusal_while_something_is_held_may_mean_that_it_is_lost(
-    server: ChatApiServer, opened: Opens, kind: str
-) -> None:
-    """Not every server words it as the documented ones do."""
-    server.behaviour = answers("fine")
-    endpoint = await opened(server, "responses")
-    answer, _ = await attempt(endpoint, "hello")
-    server.faults.add(kind=kind, text="no idea what this is about")  # type: ignore[arg-type]  # one of the kinds
-    with pytest.raises(ChatApiRefusedError) as refused:
-        await attempt(endpoint, "hello", "fine", "again", remote=answer.remote)
-    assert refused.value.reason is Reason.STATE
-    with pytest.raises(ChatApiRefusedError) as refused:
-        await attempt(endpoint, "hello")
-    assert refused.value.reason is not Reason.STATE
 
 
 # ---- the pool

@@ -16,7 +16,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
@@ -489,23 +488,3 @@ def outage() -> Iterator[Outage]:
 def store_address(outage: Outage) -> str:
     """A durable Valkey outside the service."""
     return outage.url
-
-
-async def document_of(customer: Customer, number: int = -1) -> SeenMessage:
-    found = await until(lambda: [message for message in customer.shown if "document" in message.media], "a document")
-    messages: list[SeenMessage] = found
-    return messages[number]
-
-
-async def files(world: World, customer: Customer, number: int = -1) -> dict[str, bytes]:
-    """The files of an exported archive."""
-    message = await document_of(customer, number)
-    kept = world.telegram.world()
-    content = kept.content_of(kept.files[message.media["document"]["file_id"]])
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        assert archive.testzip() is None
-        return {name: archive.read(name) for name in archive.namelist()}
-
-
-async def exported(world: World, customer: Customer) -> str:
-    return (await files(world, customer))["conversations.json"].decode()

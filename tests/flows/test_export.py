@@ -8,7 +8,8 @@ import pytest
 
 from bot import texts
 from bot.privacy.export import Exporter
-from tests.flows.conftest import World, document_of, files, serving, settings_of, until
+from tests.flows.archives import document_of, files
+from tests.flows.conftest import World, serving, settings_of, until
 
 
 async def test_the_export_holds_all_conversations(world: World) -> None:

@@ -7,7 +7,8 @@ import orjson
 
 from bot import texts
 from storage.keys import Keys
-from tests.flows.conftest import Service, World, exported, until
+from tests.flows.archives import exported
+from tests.flows.conftest import Service, World, until
 
 
 async def test_forget_deletes_what_was_said_and_says_so(world: World) -> None:

@@ -18,7 +18,8 @@ from bot.sandbox import ChatBehaviour, ChatRequest
 from storage.journal import ChatState
 from storage.keys import Keys
 from tests.crash.haul import Haul, held_keys
-from tests.flows.conftest import QUICK, Customer, Service, World, echo, exported, serving, settings_of, until
+from tests.flows.archives import exported
+from tests.flows.conftest import QUICK, Customer, Service, World, echo, serving, settings_of, until
 
 Start = Callable[..., Service]
 KEYS: Final = Keys(4242)

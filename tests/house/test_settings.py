@@ -328,3 +328,33 @@ def test_odd_files_are_told_in_words(tmp_path: Path, content: bytes, sentence: s
 def test_missing_file_is_no_fault(tmp_path: Path) -> None:
     """In containers the environment gives everything."""
     assert load_settings(tmp_path / ".env").telegram_api_url == TELEGRAM_URL
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("SYSTEM_PROMPT", "Our key is sk-hunter2hunter2hunter2hunter2hunter2", "holds a chat API key"),
+        ("SYSTEM_PROMPT", f"Never tell {WORKING['BOT_TOKEN']} to anybody.", "holds a secret of this service"),
+        ("LINK_HOSTS", "https://example.com/hunter2", "is wrong"),
+        ("MODERATION_RULES", "/no/such/file", "cannot be used: No such file"),
+    ],
+)
+def test_what_would_not_be_safe_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, sentence: str
+) -> None:
+    """A prompt with a key in it, a list of hosts that holds none, rules that nobody can read."""
+    set_all(monkeypatch, {**WORKING, name: value})
+    (told,) = problems()
+    assert told.startswith(f"{name} ")
+    assert sentence in told
+    assert "sk-hunter2" not in told
+    assert WORKING["BOT_TOKEN"] not in told
+
+
+def test_a_moderation_rule_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By its line."""
+    rules = tmp_path / "rules.txt"
+    rules.write_text("refuse: fine\nperhaps: what?\n")
+    set_all(monkeypatch, {**WORKING, "MODERATION_RULES": str(rules)})
+    (told,) = problems()
+    assert "ine 2" in told
