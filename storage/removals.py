@@ -52,6 +52,3 @@ class Removals:
 
     async def put_off(self, removal: Removal, due_ms: int) -> None:
         await self._store.call("ZADD", self._key, "XX", due_ms, removal.packed())
-
-    async def waiting(self) -> int:
-        return int(await self._store.call("ZCARD", self._key))

@@ -102,7 +102,3 @@ class Totals:
                 window, used = counted(value)
                 windows[period, window] = windows.get((period, window), NOTHING).plus(used)
         return Sums(int(seconds) * 1000 + int(micros) // 1000, windows)
-
-    async def read(self, now_ms: int) -> dict[str, Used]:
-        """What all chats together used in the windows of a time, by period."""
-        return (await self.sums()).used(now_ms)

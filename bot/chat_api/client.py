@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import urlsplit
 
 from bot.chat_api.asking import CUT, Answer, Ask
 from bot.chat_api.endpoint import Endpoint
@@ -118,7 +117,7 @@ class ChatApi:
         at, error = self._heard.get(endpoint, (0.0, None))
         return Condition(
             mark=f"{endpoint.mark}:{endpoint.place.model}",
-            host=urlsplit(endpoint.place.url).hostname or "?",
+            host=endpoint.host or "?",
             down_seconds=now - since if since else 0.0,
             reason=error.reason if isinstance(error, ChatApiRefusedError) else None,
             works=bool(at) and error is None and not since,

@@ -151,7 +151,7 @@ class Endpoint:
 
     @property
     def host(self) -> str:
-        return httpx.URL(self.place.url).host
+        return self._address.host
 
     # ---- asking
     async def attempt(self, ask: Ask, answer: Answer, show: Callable[[str], None]) -> None:

@@ -65,14 +65,9 @@ class Remotes:
     async def held(self, state: ChatState, topic: int, past: list[Past], *, trimmed: bool) -> Held | None:
         """What the next question can go on from; None where our own history is to be told: nothing is kept, a turn was
         corrected or trimmed since, or the one who keeps it is not asked any more."""
-        packed = state.remote.get(topic)
-        if packed is None or trimmed:
+        fields = None if trimmed else await self._noted(state, topic)
+        if fields is None:
             return None
-        try:
-            content = await self._vault.open_any(base64.b64decode(packed), _bound(state, topic))
-        except (SealBrokenError, ValueError):
-            return None
-        fields = orjson.loads(content)
         held = Held(Remote(fields["e"], fields["k"], fields["i"]), int(fields["n"]))
         known = self._chat_api.endpoint(held.remote.endpoint) is not None
         told = not past or past[0].stored.number <= held.upto + 1
@@ -81,14 +76,21 @@ class Remotes:
     async def strayed(self, state: ChatState, topic: int) -> list[str]:
         """What to drop in the chat where an answer was asked for and not shown whole: a conversation that a provider
         keeps may hold it all the same. An answer's own id is left as it was, and names nothing of it."""
+        fields = await self._noted(state, topic)
+        return [f"r:{topic}"] if fields is not None and fields["k"] == "conversation" else []
+
+    async def _noted(self, state: ChatState, topic: int) -> dict[str, Any] | None:
+        """What the last turn noted of a topic's conversation; None where that is nothing, or does not open."""
         packed = state.remote.get(topic)
         if packed is None:
-            return []
+            return None
         try:
-            content = await self._vault.open_any(base64.b64decode(packed), _bound(state, topic))
+            fields: dict[str, Any] = orjson.loads(
+                await self._vault.open_any(base64.b64decode(packed), _bound(state, topic))
+            )
         except (SealBrokenError, ValueError):
-            return [f"r:{topic}"]
-        return [f"r:{topic}"] if orjson.loads(content)["k"] == "conversation" else []
+            return None
+        return fields
 
     async def put(self, state: ChatState, topic: int, seq: int, remote: Remote | None) -> dict[str, str]:
         """What to set in the chat when the turn ends, so that the next one goes on from here."""

@@ -54,10 +54,6 @@ class LinkRules:
         if "\n" in removed or "`" in removed or any(edits_in(removed, Allowed(()), lambda *_: "", 0, len(removed))):
             raise ValueError("What stands for a removed link must be a few plain words.")
 
-    def allows(self, host: str) -> bool:
-        """Whether a link to this host stays."""
-        return not self._allowed or self._allowed.host(host)
-
     def kept(self, text: str, *, growing: bool = False) -> str:
         """``text`` with its words, without the addresses that are not allowed, without pictures, hidden characters and
         blanks at its beginning.

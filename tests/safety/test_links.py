@@ -97,9 +97,6 @@ def test_an_address_that_is_not_allowed_is_removed(text: str, kept: str) -> None
 def test_without_rules_every_address_stays(text: str) -> None:
     """No list means no rule."""
     assert NO_RULES.kept(text) == text
-    assert NO_RULES.allows("other.com")
-    assert not RULES.allows("other.com")
-    assert RULES.allows("A.Example.COM")
 
 
 @pytest.mark.parametrize(

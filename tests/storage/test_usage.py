@@ -82,7 +82,7 @@ async def test_a_charge_is_applied_once_though_its_turn_is_ended_twice(clocked: 
     for _ in range(2):
         assert await clocked.journal.finish(state, take=1, turn="t1", message_id=41)
     assert await seen(clocked) == dict.fromkeys(PERIODS, Used(*SPEND))
-    assert await Totals(clocked.store, clocked.keys).read(state.now_ms) == dict.fromkeys(PERIODS, Used(*SPEND))
+    assert (await Totals(clocked.store, clocked.keys).sums()).used(state.now_ms) == dict.fromkeys(PERIODS, Used(*SPEND))
 
 
 async def test_whoever_was_overtaken_charges_nothing_and_its_successor_charges_once(clocked: House) -> None:
@@ -125,7 +125,7 @@ async def test_words_that_are_never_said_are_charged_once_for_each_claim(clocked
     await clocked.journal.charge(new, (0, 1, 10**30))
     expected = Used(*SPEND).plus(Used(0, 1, 10**12))
     assert (await clocked.taken_over(old.ready)).used == dict.fromkeys(PERIODS, expected)
-    assert await Totals(clocked.store, clocked.keys).read(NEW_YEAR_MS - 1) == dict.fromkeys(PERIODS, expected)
+    assert (await Totals(clocked.store, clocked.keys).sums()).used(NEW_YEAR_MS - 1) == dict.fromkeys(PERIODS, expected)
 
 
 async def test_a_turn_that_is_forgotten_on_its_way_out_is_charged_once(clocked: House) -> None:
@@ -159,13 +159,13 @@ async def test_a_counter_starts_anew_in_the_next_window_and_not_before(clocked: 
     assert await seen(clocked) == dict.fromkeys(PERIODS, Used(2, 20, 200))
     await clocked.store.call("SET", "clock", NEW_YEAR_MS)
     assert await seen(clocked) == dict.fromkeys(PERIODS, NOTHING)
-    assert await totals.read(NEW_YEAR_MS) == dict.fromkeys(PERIODS, NOTHING)
+    assert (await totals.sums()).used(NEW_YEAR_MS) == dict.fromkeys(PERIODS, NOTHING)
     for seq, after in enumerate((0, 60_000, 86_400_000), 3):
         await clocked.store.call("SET", "clock", NEW_YEAR_MS + after)
         await answered(clocked, (1, seq, 0), seq=seq)
     expected = {"m": Used(1, 5, 0), "d": Used(1, 5, 0), "M": Used(3, 12, 0)}
     assert await seen(clocked) == expected
-    assert await totals.read(NEW_YEAR_MS + 86_400_000) == expected
+    assert (await totals.sums()).used(NEW_YEAR_MS + 86_400_000) == expected
 
 
 async def test_a_charge_is_counted_at_the_clock_of_the_store(house: House) -> None:
@@ -375,7 +375,7 @@ async def test_eight_workers_that_die_at_any_step_charge_each_turn_once(mortals:
         fields = {f"u:{period}": await plain.call("HGET", of.chat, f"u:{period}") for period in PERIODS}
         assert await plain.call("HLEN", of.turns(0, 0)) == QUESTIONS
         assert used_of(fields, NEW_YEAR_MS) == dict.fromkeys(PERIODS, expected)
-    assert await Totals(plain, keys).read(NEW_YEAR_MS) == dict.fromkeys(PERIODS, total)
+    assert (await Totals(plain, keys).sums()).used(NEW_YEAR_MS) == dict.fromkeys(PERIODS, total)
     fates = mortals[0]._crew.fates
     print(fates)
     assert min(fates[fate] for fate in ("killed within a step", "killed between steps", "thawed", "overtaken")) > 0
@@ -392,4 +392,4 @@ async def test_the_totals_are_the_sums_over_all_chats(clocked: House) -> None:
         await house.journal.permit(state, f"t{number}", 0, 40, paying((number, 10 * number, 100 * number)))
         await house.journal.finish(state, take=1, turn=f"t{number}", message_id=50 + number)
         total = total.plus(Used(number, 10 * number, 100 * number))
-    assert await Totals(house.store, house.keys).read(state.now_ms) == dict.fromkeys(PERIODS, total)
+    assert (await Totals(house.store, house.keys).sums()).used(state.now_ms) == dict.fromkeys(PERIODS, total)
