@@ -1,0 +1,1 @@
+"""The commands for whoever runs the service, one module for each kind of work."""
