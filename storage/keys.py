@@ -25,12 +25,16 @@ past:C     list    ``topic:conversation:turns`` of ended conversations    finish
 links:C    hash    message id in an operator's chat → the customer's      finish
 notes:C    hash    sealed notes on a conversation, by topic and number     note (plain HGET, HDEL)
 remotes:C  list    sealed ids of what chat APIs keep of the chat          keep (plain LRANGE, LREM)
+receipts:C zset    ids of the receipts of a chat, score = time (ms)       (plain ZADD)
 ids:C      zset    known message ids of a supergroup, the last of them    (plain ZADD)
 ids        zset    known message ids of all private chats and groups      (plain ZADD)
 leader     string  who polls Telegram                                     lead
 control    channel chats whose running turn should look at its mail       enqueue
 menu       string  which command menus Telegram was given                 (plain GET, SET)
 removals   zset    what chat APIs are to delete, score = due (ms)         (plain ZADD, ZREM)
+receipts   hash    what became of data requests, by id (JSON); ``ID:c``,  removed (plain HSET)
+                   ``ID:g``: what chat APIs confirmed, or never did
+requests   zset    the ids of all of them, score = time (ms)              (plain ZADD)
 alerts     hash    what is wrong now, and untold news of it (``!N``)      alert (plain HDEL)
 =========  ======  =====================================================  =========================================
 """
@@ -73,6 +77,7 @@ class ChatKeys:
     links: str
     notes: str
     remotes: str
+    receipts: str
     ready: str
     seen: str
     later: str
@@ -103,6 +108,8 @@ class Keys:
         self.menu = f"{self._bot}:menu"
         self.removals = f"{self._bot}:removals"
         self.alerts = f"{self._bot}:alerts"
+        self.receipts = f"{self._bot}:receipts"
+        self.requests = f"{self._bot}:requests"
 
     def partition(self, name: str, partition: int) -> str:
         """``name`` is one of ready, seen, later, sweeps, trash, stats."""
@@ -120,6 +127,7 @@ class Keys:
             links=f"{root}:links:{chat_id}",
             notes=f"{root}:notes:{chat_id}",
             remotes=f"{root}:remotes:{chat_id}",
+            receipts=f"{root}:receipts:{chat_id}",
             ready=f"{root}:ready",
             seen=f"{root}:seen",
             later=f"{root}:later",

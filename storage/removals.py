@@ -35,6 +35,7 @@ class Removals:
     def __init__(self, store: Store, keys: Keys) -> None:
         self._store = store
         self._key = keys.removals
+        self._receipts = keys.receipts
 
     async def add(self, removals: list[Removal]) -> None:
         for removal in removals:
@@ -47,8 +48,10 @@ class Removals:
             await self._store.call("ZADD", self._key, "XX", now_ms + _TAKEN_MS, entry)
         return [Removal.unpacked(entry) for entry in found]
 
-    async def done(self, removal: Removal) -> None:
-        await self._store.call("ZREM", self._key, removal.packed())
+    async def done(self, removal: Removal, receipt_id: str = "", *, given_up: bool = False) -> None:
+        """Takes an entry off, and counts it on the receipt that promised it."""
+        counted = f"{receipt_id}:{'g' if given_up else 'c'}" if receipt_id else ""
+        await self._store.insist("removed", [self._key, self._receipts], [removal.packed(), counted])
 
     async def put_off(self, removal: Removal, due_ms: int) -> None:
         await self._store.call("ZADD", self._key, "XX", due_ms, removal.packed())

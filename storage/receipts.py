@@ -1,0 +1,108 @@
+"""What became of the requests that the law gives people: a record of each export, erasure and import.
+
+A record holds no personal data: a random id, times, what kind of thing was done to how many things, and what is out of
+reach. Which of them concern a chat is listed with the chat alone, so that nobody gets from a record to a person. An
+erasure's record is the receipt that stays when everything else is gone.
+"""
+
+import secrets
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Final
+
+import orjson
+
+from storage.keys import Keys
+from storage.scripts import Store
+
+_ALPHABET: Final = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
+"""Letters and digits that are not taken for each other when read aloud."""
+
+_ID_SIGNS: Final = 12
+_PAGE: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """``kind``: erasure, export or import; ``by``: customer, operator or retention; ``scope`` of an erasure: exchange,
+    conversation, everything or expired. ``done_ms`` is 0 while it is open, ``due_ms`` the legal deadline. ``beyond``:
+    what is out of reach, by a word, and until when (ms, 0: not known). ``asked``: things that chat APIs are to delete;
+    ``confirmed``: those they did delete, ``given_up``: those they did not in thirty days (see ``Removals``)."""
+
+    id: str
+    kind: str
+    by: str
+    asked_ms: int
+    due_ms: int
+    scope: str = ""
+    done_ms: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    beyond: dict[str, int] = field(default_factory=dict)
+    asked: int = 0
+    confirmed: int = 0
+    given_up: int = 0
+
+
+def fresh_id() -> str:
+    """An id that tells nothing and cannot be guessed: 58 bits, as ``XXXX-XXXX-XXXX``."""
+    signs = "".join(secrets.choice(_ALPHABET) for _ in range(_ID_SIGNS))
+    return "-".join(signs[place : place + 4] for place in range(0, _ID_SIGNS, 4))
+
+
+class Receipts:
+    """Raises StorageError. Everything may be done twice."""
+
+    def __init__(self, store: Store, keys: Keys) -> None:
+        self._store = store
+        self._keys = keys
+
+    async def put(self, chat_id: int, receipt: Receipt) -> None:
+        """Writes a record, or what became of it since; what chat APIs confirmed stays as it is."""
+        packed = orjson.dumps({name: value for name, value in asdict(receipt).items() if name not in _COUNTED})
+        await self._store.call("ZADD", self._keys.of(chat_id).receipts, "NX", receipt.asked_ms, receipt.id)
+        await self._store.call("ZADD", self._keys.requests, "NX", receipt.asked_ms, receipt.id)
+        await self._store.call("HSET", self._keys.receipts, receipt.id, packed)
+
+    async def read(self, receipt_id: str) -> Receipt | None:
+        found = await self._read([receipt_id])
+        return found[0] if found else None
+
+    async def of(self, chat_id: int) -> list[Receipt]:
+        """Those of a chat, oldest first."""
+        return await self._read(await self._store.call("ZRANGE", self._keys.of(chat_id).receipts, 0, -1))
+
+    async def newest(self, most: int, *, before_ms: int = 0) -> list[Receipt]:
+        """The newest of all, newest first; ``before_ms``: only those asked for earlier."""
+        highest = f"({before_ms}" if before_ms else "+inf"
+        page = ("ZREVRANGEBYSCORE", self._keys.requests, highest, "-inf", "LIMIT", 0, most)
+        return await self._read(await self._store.call(*page))
+
+    async def expire(self, before_ms: int) -> int:
+        """Removes the records of what was asked for earlier; how many."""
+        count = 0
+        while ids := await self._store.call(
+            "ZRANGEBYSCORE", self._keys.requests, "-inf", f"({before_ms}", "LIMIT", 0, _PAGE
+        ):
+            names = [name.decode() for name in ids]
+            fields = [f"{name}{end}" for name in names for end in ("", ":c", ":g")]
+            await self._store.call("HDEL", self._keys.receipts, *fields)
+            await self._store.call("ZREM", self._keys.requests, *names)
+            count += len(names)
+        return count
+
+    async def _read(self, ids: Iterable[bytes | str]) -> list[Receipt]:
+        names = [name if isinstance(name, str) else name.decode() for name in ids]
+        if not names:
+            return []
+        fields = [f"{name}{end}" for name in names for end in ("", ":c", ":g")]
+        values = await self._store.call("HMGET", self._keys.receipts, *fields)
+        found = []
+        for place in range(0, len(values), 3):
+            packed, confirmed, given_up = values[place : place + 3]
+            if packed is not None:
+                told: dict[str, Any] = orjson.loads(packed)
+                found.append(replace(Receipt(**told), confirmed=int(confirmed or 0), given_up=int(given_up or 0)))
+        return found
+
+
+_COUNTED: Final = frozenset({"confirmed", "given_up"})
