@@ -11,6 +11,7 @@ seen       zset    update ids, score = time stored (ms), 25 hours          enque
 later      zset    chats that wait for a time, score = due (ms)           park, wake
 sweeps     zset    ``chat:hi:n`` to look for strays, score = due (ms)     finish, erase, sweep
 trash      zset    ``chat:message`` to delete, score = time (ms)          register, finish (plain ZREM)
+ages       zset    chats, score = when something there is too old (ms)    finish, sweep (plain ZADD)
 stats      hash    ``depth``: stored updates not yet finished; ``u:…``:   enqueue, finish, erase
                    what the partition's chats used (storage/usage.py)
 chat:C     hash    fence, epoch, entry, journal of the open turn, marks;  all
@@ -20,12 +21,13 @@ mail:C     list    sealed updates, oldest first                           enqueu
 own:C      zset    the last message ids we own in the chat                register, finish
 tomb:C     zset    message ids that lost against another copy             register, finish
 dead:C     hash    sealed updates set aside, by update id                 (plain HSET)
-turns:C:…  hash    sealed turns of one conversation, by number            begin, finish, correct, sizes
+turns:C:…  hash    sealed turns of one conversation, by number            begin, finish, correct, sizes, place
 past:C     list    ``topic:conversation:turns`` of ended conversations    finish
 links:C    hash    message id in an operator's chat → the customer's      finish
 notes:C    hash    sealed notes on a conversation, by topic and number     note (plain HGET, HDEL)
 remotes:C  list    sealed ids of what chat APIs keep of the chat          keep (plain LRANGE, LREM)
 receipts:C zset    ids of the receipts of a chat, score = time (ms)       (plain ZADD)
+import:C:… list    sealed chunks of an archive to read in, an hour         (plain RPUSH)
 ids:C      zset    known message ids of a supergroup, the last of them    (plain ZADD)
 ids        zset    known message ids of all private chats and groups      (plain ZADD)
 leader     string  who polls Telegram                                     lead
@@ -35,6 +37,9 @@ removals   zset    what chat APIs are to delete, score = due (ms)         (plain
 receipts   hash    what became of data requests, by id (JSON); ``ID:c``,  removed (plain HSET)
                    ``ID:g``: what chat APIs confirmed, or never did
 requests   zset    the ids of all of them, score = time (ms)              (plain ZADD)
+apikeys    hash    keys of the admin API, hashed, by id (JSON)            (plain HSET)
+calls:K:M  string  calls of a key in a minute, two minutes                (plain INCR)
+export:ID  string  the chat and the sealed plan of an export, a day       (plain SET)
 alerts     hash    what is wrong now, and untold news of it (``!N``)      alert (plain HDEL)
 =========  ======  =====================================================  =========================================
 """
@@ -83,13 +88,19 @@ class ChatKeys:
     later: str
     sweeps: str
     trash: str
+    ages: str
     stats: str
     ids: str
     _turns: str
+    _import: str
 
     def turns(self, topic: int, conversation: int) -> str:
         """The hash that holds the turns of one conversation."""
         return f"{self.talks(topic)}{conversation}"
+
+    def staged(self, request_id: str) -> str:
+        """The list that holds an archive until it is read in."""
+        return f"{self._import}:{request_id}"
 
     def talks(self, topic: int) -> str:
         """What the names of a topic's ``turns`` begin with."""
@@ -110,9 +121,18 @@ class Keys:
         self.alerts = f"{self._bot}:alerts"
         self.receipts = f"{self._bot}:receipts"
         self.requests = f"{self._bot}:requests"
+        self.api_keys = f"{self._bot}:apikeys"
+
+    def api_calls(self, key_id: str, minute: int) -> str:
+        """The count of one key's calls in one minute since 1970."""
+        return f"{self._bot}:calls:{key_id}:{minute}"
+
+    def export(self, export_id: str) -> str:
+        """What is known of one export that an operator asked for."""
+        return f"{self._bot}:export:{export_id}"
 
     def partition(self, name: str, partition: int) -> str:
-        """``name`` is one of ready, seen, later, sweeps, trash, stats."""
+        """``name`` is one of ready, seen, later, sweeps, trash, ages, stats."""
         return f"tg:{{{self.bot_id}.{partition}}}:{name}"
 
     def of(self, chat_id: int) -> ChatKeys:
@@ -133,7 +153,9 @@ class Keys:
             later=f"{root}:later",
             sweeps=f"{root}:sweeps",
             trash=f"{root}:trash",
+            ages=f"{root}:ages",
             stats=f"{root}:stats",
             ids=f"{root}:ids:{chat_id}" if counts_own_ids(chat_id) else self.ids,
             _turns=f"{root}:turns:{chat_id}",
+            _import=f"{root}:import:{chat_id}",
         )
