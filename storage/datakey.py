@@ -13,6 +13,7 @@ CACHED_KEYS = 50_000
 
 KEY_ID_BYTES = 16
 _KEY_BYTES = 32
+_LAST_DAY = 2**32 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,29 @@ class Cache:
         keys.move_to_end(at)
         if len(keys) > self._bound:
             keys.popitem(last=False)
+
+
+def group_and_day(name: str) -> tuple[str, int]:
+    """The two parts of a key's name, ``GROUP`` or ``GROUP/DAY``. Raises ValueError for any other."""
+    group, slash, day = name.partition("/")
+    if not slash:
+        return name, 0
+    if not (day.isascii() and day.isdecimal() and int(day) < _LAST_DAY):
+        raise ValueError("a key's day is a count of days since 1970")
+    return group, int(day)
+
+
+def name_mark(master: MasterKey, owner: str, name: str) -> bytes:
+    """What stands for a key's name. ``G`` and ``G/0`` are one name."""
+    if "/" in name:
+        group, day = group_and_day(name)
+        name = f"{group}/{day}" if day else group
+    return master.mark(owner, name)
+
+
+def day_bytes(day: int) -> bytes:
+    """Four bytes that sort as the days do."""
+    return min(max(day, 0), _LAST_DAY).to_bytes(4, "big")
 
 
 def fresh_key(master: MasterKey, name_mark: bytes) -> tuple[bytes, bytes]:

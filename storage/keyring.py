@@ -9,63 +9,65 @@ Owners and names are stored as marks only, so the file names no chat.
 """
 
 import asyncio
-import contextlib
-import os
-import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from storage.connection import StoreTarget
-from storage.datakey import CACHED_KEYS, Cache, DataKey, fresh_key, opened_key
-from storage.errors import KeyringError, KeyringUnavailableError, MasterKeyWrongError, StorageError, StoreFullError
+from storage.datakey import CACHED_KEYS, Cache, DataKey, day_bytes, fresh_key, group_and_day, name_mark, opened_key
+from storage.errors import KeyringError, KeyringUnavailableError, StorageError
+from storage.keyring_layout import (
+    READ_BUSY_SECONDS,
+    WRITE_BUSY_SECONDS,
+    connection,
+    empty_log,
+    open_file,
+    transaction,
+    translated,
+)
 from storage.keyring_redis import RedisKeyring
-from storage.masterkey import MasterKey, refuse_shared, sync_folder
+from storage.masterkey import MasterKey
 
 __all__ = ["DataKey", "Keyring", "MasterKey", "RedisKeyring", "SqliteKeyring", "keyring_file", "open_keyring"]
 
-_WRITE_BUSY_SECONDS = 10.0
-_READ_BUSY_SECONDS = 1.0
-_CLEAN_SECONDS = 10.0
 _TRUSTED_SECONDS = 0.01
 _KEYS_AT_ONCE = 8
+_EXPIRED_AT_ONCE = 5000
 
-_TABLES = """
-CREATE TABLE IF NOT EXISTS identity (
-    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
-    id TEXT NOT NULL, master TEXT NOT NULL, destroyed INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE IF NOT EXISTS data_key (
-    number INTEGER PRIMARY KEY AUTOINCREMENT,
-    id BLOB NOT NULL UNIQUE, owner BLOB NOT NULL, name BLOB NOT NULL UNIQUE, wrapped BLOB NOT NULL
-);
-CREATE INDEX IF NOT EXISTS data_key_owner ON data_key (owner);
-"""
-
-# A row is a slot of fixed size that is never deleted, only overwritten where it lies and used again. Deleting would let
-# SQLite move rows between pages, and it leaves stale copies of moved rows there, whatever `secure_delete` says.
+# A slot is freed by noise of the same size (see storage/keyring_layout.py).
 _FREE = """
 UPDATE data_key
-SET id = randomblob(16), owner = zeroblob(16), name = randomblob(16), wrapped = zeroblob(length(wrapped))
+SET id = randomblob(16), owner = zeroblob(16), name = randomblob(16), wrapped = zeroblob(length(wrapped)),
+    group_mark = zeroblob(16), day = zeroblob(4)
 """
 _FREE_OWNER = f"{_FREE} WHERE owner = ?"
 _FREE_NAME = f"{_FREE} WHERE name = ?"
+_FREE_GROUP = f"{_FREE} WHERE owner = ? AND group_mark = ?"
+_OVER = "SELECT number FROM data_key WHERE day > zeroblob(4) AND day < ?"
+_FREE_OVER = f"{_FREE} WHERE number IN ({_OVER} LIMIT {_EXPIRED_AT_ONCE})"
+_FREE_OVER_OWNER = f"{_FREE} WHERE number IN ({_OVER} AND owner = ? LIMIT {_EXPIRED_AT_ONCE})"
 _REUSE = """
-UPDATE data_key SET id = ?, owner = ?, name = ?, wrapped = ?
+UPDATE data_key SET id = ?, owner = ?, name = ?, wrapped = ?, group_mark = ?, day = ?
 WHERE number = (SELECT number FROM data_key WHERE owner = zeroblob(16) LIMIT 1)
 """
+_INSERT = "INSERT INTO data_key (id, owner, name, wrapped, group_mark, day) VALUES (?, ?, ?, ?, ?, ?)"
 
 _NEWEST = f"SELECT id, name, wrapped FROM data_key WHERE owner = ? ORDER BY number DESC LIMIT {_KEYS_AT_ONCE}"  # noqa: S608
 
 T = TypeVar("T")
+_Erasure = tuple[str, tuple[bytes, ...]]
 
 
 class Keyring(Protocol):
-    """Where data keys live. All methods raise KeyringUnavailableError when it cannot be read or written."""
+    """Where data keys live. All methods raise KeyringUnavailableError when it cannot be read or written.
+
+    A name is ``GROUP`` or ``GROUP/DAY``. The day counts UTC days since 1970: it is the last one of the period whose
+    content the key seals, and 0, like none, stands for no end.
+    """
 
     identity: str
     durability: str
@@ -83,11 +85,15 @@ class Keyring(Protocol):
         """The key of that name; None when there is none (any more)."""
 
     async def marks(self, owner: str, *names: str, but: str = "") -> list[bytes]:
-        """What stands for these names of an owner, or without any for all keys it has now, ``but`` one."""
+        """What stands for these names of an owner, or without any for all keys it has now, ``but`` those of one
+        group."""
 
-    async def destroy(self, owner: str, *names: str, marks: Sequence[bytes] = ()) -> int:
-        """Erase keys of an owner, all where neither names nor marks are given; how many there were. When it returns, no
-        copy is in the keyring."""
+    async def destroy(self, owner: str, *names: str, marks: Sequence[bytes] = (), groups: Sequence[str] = ()) -> int:
+        """Erase keys of an owner: those of these names, of these marks and of these groups; all where none of the
+        three is given. How many there were. When it returns, no copy is in the keyring."""
+
+    async def expire(self, before: int, owner: str | None = None) -> int:
+        """Erase, as ``destroy`` does, every key whose day lies before that day: of one owner, or of all."""
 
     async def aclose(self) -> None: ...
 
@@ -102,8 +108,8 @@ class SqliteKeyring:
         self._path = path
         self._master = master
         self._cache = Cache(bound)
-        self._reader = _connection(path, _READ_BUSY_SECONDS)
-        self._writer = _connection(path, _WRITE_BUSY_SECONDS)
+        self._reader = connection(path, READ_BUSY_SECONDS)
+        self._writer = connection(path, WRITE_BUSY_SECONDS)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="keyring")
         self._wanted: dict[tuple[str, str], asyncio.Future[DataKey]] = {}
         self._commits: asyncio.Task[None] | None = None
@@ -113,17 +119,17 @@ class SqliteKeyring:
 
     def cached(self, owner: str, name: str) -> DataKey | None:
         self._drop_destroyed()
-        return self._cache.named(self._master.mark(owner, name))
+        return self._cache.named(name_mark(self._master, owner, name))
 
     async def obtain(self, owner: str, name: str) -> DataKey:
         self._drop_destroyed()
-        mark = self._master.mark(owner, name)
+        mark = name_mark(self._master, owner, name)
         found = self._cache.named(mark) or self._read_owner(owner, mark) or self._read_named(mark)
         return found or await self._created(owner, name)
 
     async def found(self, owner: str, name: str) -> DataKey | None:
         self._drop_destroyed()
-        mark = self._master.mark(owner, name)
+        mark = name_mark(self._master, owner, name)
         return self._cache.named(mark) or self._read_named(mark)
 
     async def by_id(self, key_id: bytes) -> DataKey | None:
@@ -136,14 +142,28 @@ class SqliteKeyring:
 
     async def marks(self, owner: str, *names: str, but: str = "") -> list[bytes]:
         if names:
-            return [self._master.mark(owner, name) for name in names]
+            return [name_mark(self._master, owner, name) for name in names]
         kept = self._master.mark(owner, but)
-        found = self._read("SELECT name FROM data_key WHERE owner = ?", self._master.mark(owner))
-        return [mark for (mark,) in found if mark != kept]
+        found = self._read("SELECT name, group_mark FROM data_key WHERE owner = ?", self._master.mark(owner))
+        return [mark for mark, group in found if group != kept]
 
-    async def destroy(self, owner: str, *names: str, marks: Sequence[bytes] = ()) -> int:
-        found = list(marks) or [self._master.mark(owner, name) for name in names]
-        count = await self._written(partial(self._erase, owner, found))
+    async def destroy(self, owner: str, *names: str, marks: Sequence[bytes] = (), groups: Sequence[str] = ()) -> int:
+        found = [*marks, *(name_mark(self._master, owner, name) for name in names)]
+        wanted: list[_Erasure] = [(_FREE_NAME, (mark,)) for mark in found]
+        own = self._master.mark(owner)
+        wanted += [(_FREE_GROUP, (own, self._master.mark(owner, group))) for group in groups]
+        return await self._cleaned(await self._written(partial(self._erase, wanted or [(_FREE_OWNER, (own,))])))
+
+    async def expire(self, before: int, owner: str | None = None) -> int:
+        values = (day_bytes(before),) if owner is None else (day_bytes(before), self._master.mark(owner))
+        statement = _FREE_OVER if owner is None else _FREE_OVER_OWNER
+        count = 0
+        # In steps, so that who creates a key meanwhile does not wait for all of them.
+        while some := await self._written(partial(self._erase, [(statement, values)])):
+            count += some
+        return await self._cleaned(count)
+
+    async def _cleaned(self, count: int) -> int:
         erased = time.monotonic()
         self._cache.clear()
         # Others may still trust what they have read. A tenth more, for clocks that do not run alike.
@@ -196,7 +216,7 @@ class SqliteKeyring:
         try:
             return self._reader.execute(statement, values).fetchall()
         except sqlite3.Error as error:
-            raise _translated(self._path, error) from error
+            raise translated(self._path, error) from error
 
     async def _created(self, owner: str, name: str) -> DataKey:
         if self._closed:
@@ -224,49 +244,38 @@ class SqliteKeyring:
                     wanted.cancel()
                 raise
             for (owner, name), key in keys.items():
-                self._cache.put(key, self._master.mark(owner, name))
+                self._cache.put(key, name_mark(self._master, owner, name))
                 batch[owner, name].set_result(key)
 
     async def _written(self, work: Callable[[], T]) -> T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except sqlite3.Error as error:
-            raise _translated(self._path, error) from error
+            raise translated(self._path, error) from error
 
     def _insert(self, names: list[tuple[str, str]]) -> dict[tuple[str, str], DataKey]:
-        with _transaction(self._writer):
+        with transaction(self._writer):
             return {(owner, name): self._stored(owner, name) for owner, name in names}
 
     def _stored(self, owner: str, name: str) -> DataKey:
-        mark = self._master.mark(owner, name)
+        mark = name_mark(self._master, owner, name)
         # Another process may have made it since we looked: the first one stands.
         row = self._writer.execute("SELECT id, wrapped FROM data_key WHERE name = ?", (mark,)).fetchone()
         if row is None:
             row = fresh_key(self._master, mark)
-            slot = (row[0], self._master.mark(owner), mark, row[1])
+            group, day = group_and_day(name)
+            own = self._master.mark(owner)
+            slot = (row[0], own, mark, row[1], self._master.mark(owner, group), day_bytes(day))
             if not self._writer.execute(_REUSE, slot).rowcount:
-                self._writer.execute("INSERT INTO data_key (id, owner, name, wrapped) VALUES (?, ?, ?, ?)", slot)
+                self._writer.execute(_INSERT, slot)
         return opened_key(self._master, row[0], mark, row[1])
 
-    def _erase(self, owner: str, marks: list[bytes]) -> int:
-        with _transaction(self._writer):
-            statement, given = (_FREE_NAME, marks) if marks else (_FREE_OWNER, [self._master.mark(owner)])
-            count = sum(self._writer.execute(statement, (mark,)).rowcount for mark in given)
+    def _erase(self, wanted: list[_Erasure]) -> int:
+        with transaction(self._writer):
+            count = sum(self._writer.execute(statement, values).rowcount for statement, values in wanted)
             self._writer.execute("UPDATE identity SET destroyed = destroyed + ?", (count,))
-        self._empty_log()
+        empty_log(self._writer, self._path)
         return count
-
-    def _empty_log(self) -> None:
-        """The write-ahead log still holds the pages as they were: copy it into the file and cut it to nothing."""
-        deadline = time.monotonic() + _CLEAN_SECONDS
-        while self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
-            if time.monotonic() > deadline:
-                raise KeyringUnavailableError(
-                    f"The keys are erased from {self._path}, but its log cannot be emptied: another program reads it."
-                )
-            time.sleep(0.01)
-        with contextlib.suppress(FileNotFoundError):
-            _sync_file(Path(f"{self._path}-wal"))
 
 
 async def open_keyring(url: str, master: MasterKey, *, create: bool) -> Keyring:
@@ -276,7 +285,7 @@ async def open_keyring(url: str, master: MasterKey, *, create: bool) -> Keyring:
     """
     path = keyring_file(url)
     if path is not None:
-        return await asyncio.to_thread(_open_file, path, master, create=create)
+        return await asyncio.to_thread(_opened_file, path, master, create=create)
     try:
         return await RedisKeyring.open(StoreTarget.parse(url), master, create=create)
     except KeyringError:
@@ -295,87 +304,9 @@ def keyring_file(url: str) -> Path | None:
     return Path(rest.removeprefix("//"))
 
 
-def _open_file(path: Path, master: MasterKey, *, create: bool) -> SqliteKeyring:
+def _opened_file(path: Path, master: MasterKey, *, create: bool) -> SqliteKeyring:
+    identity = open_file(path, master, create=create)
     try:
-        if create:
-            _create_file(path)
-        elif not path.is_file():
-            raise KeyringUnavailableError(
-                f"The keyring {path} is not there, and what is stored opens only with it: "
-                "put it back from your copy, or let KEYRING_URL name it."
-            )
-        refuse_shared(path, path.stat().st_mode)
-        identity = _identity(path, master, create=create)
         return SqliteKeyring(path, master, identity)
-    except (sqlite3.Error, OSError) as error:
-        raise _translated(path, error) from error
-
-
-def _create_file(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        sync_folder(path.parent)
-
-
-def _identity(path: Path, master: MasterKey, *, create: bool) -> str:
-    with contextlib.closing(_connection(path, _WRITE_BUSY_SECONDS)) as connection:
-        if create:
-            _make_tables(connection, master)
-        row = connection.execute("SELECT id, master FROM identity").fetchone()
-    if row is None:
-        raise KeyringUnavailableError(f"The keyring {path} is empty: put it back from your copy.")
-    if row[1] != master.fingerprint():
-        raise MasterKeyWrongError(f"The keyring {path} belongs to another master key: let MASTER_KEY_FILE name it.")
-    return str(row[0])
-
-
-def _make_tables(connection: sqlite3.Connection, master: MasterKey) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    with _transaction(connection):
-        for statement in _TABLES.split(";"):
-            connection.execute(statement)
-        connection.execute(
-            "INSERT INTO identity (only_row, id, master) VALUES (1, ?, ?) ON CONFLICT DO NOTHING",
-            (secrets.token_hex(16), master.fingerprint()),
-        )
-
-
-def _connection(path: Path, busy_seconds: float) -> sqlite3.Connection:
-    # `mode=rw`: a file that is missing is never made by looking for it.
-    connection = sqlite3.connect(
-        f"{path.resolve().as_uri()}?mode=rw",
-        uri=True,
-        timeout=busy_seconds,
-        isolation_level=None,
-        check_same_thread=False,
-    )
-    connection.execute("PRAGMA secure_delete = ON")
-    connection.execute("PRAGMA synchronous = FULL")
-    return connection
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-
-
-def _sync_file(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _translated(path: Path, error: sqlite3.Error | OSError) -> StorageError:
-    if "full" in str(error):
-        return StoreFullError(f"The disk with the keyring {path} is full: free some space.")
-    return KeyringUnavailableError(f"The keyring {path} cannot be used: {error}.")
+    except sqlite3.Error as error:
+        raise translated(path, error) from error

@@ -17,9 +17,9 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from storage.connection import StoreTarget, connect, inspect
-from storage.datakey import CACHED_KEYS, Cache, DataKey, fresh_key, opened_key
+from storage.datakey import CACHED_KEYS, Cache, DataKey, day_bytes, fresh_key, group_and_day, name_mark, opened_key
 from storage.errors import KeyringUnavailableError, MasterKeyWrongError, StorageError, translated
-from storage.masterkey import MasterKey
+from storage.masterkey import MARK_BYTES, MasterKey
 
 TRUSTED_SECONDS = 1.0
 _CONNECTIONS = 8
@@ -29,32 +29,62 @@ _REWRITE_SECONDS = 15.0
 _PREFIX = "keyring"
 _IDENTITY = f"{_PREFIX}:identity"
 _DESTROYED = f"{_PREFIX}:destroyed"
+_DAYS = f"{_PREFIX}:days"
+_EXPIRED_AT_ONCE = 1000
 
-# The first of those that create a key at once wins, and all get that one.
+# A member of an owner's set is the mark of a name, the mark of its group and its day, all in hex; in keyrings made
+# before there were groups it is the mark of the name alone, which is a group of its own. The first of those that create
+# a key at once wins, and all get that one.
 _OBTAIN = """
 local found = redis.call('GET', KEYS[1])
 if not found then
     found = ARGV[1]
     redis.call('SET', KEYS[1], found)
-    redis.call('SET', KEYS[2], ARGV[2])
+    redis.call('SET', KEYS[2], string.sub(ARGV[2], 1, 32))
     redis.call('SADD', KEYS[3], ARGV[2])
+    local day = tonumber(string.sub(ARGV[2], 65), 16)
+    if day > 0 then redis.call('ZADD', KEYS[5], day, ARGV[3] .. ARGV[2]) end
 end
 return {found, redis.call('GET', KEYS[4]) or '0'}
 """
 
-_ERASE = """
-local names = #ARGV == 1 and redis.call('SMEMBERS', KEYS[1]) or {unpack(ARGV, 2)}
+_DROP = """
+local function drop(owner, member)
+    local found = redis.call('GETDEL', ARGV[1] .. ':name:' .. string.sub(member, 1, 32))
+    redis.call('SREM', ARGV[1] .. ':owner:' .. owner, member)
+    redis.call('ZREM', ARGV[1] .. ':days', owner .. member)
+    if not found then return 0 end
+    redis.call('DEL', ARGV[1] .. ':id:' .. string.sub(found, 1, 32))
+    return 1
+end
+"""
+
+# `before` is -1 where days do not matter; then come how many names there are, the names, and the groups.
+_ERASE = f"""
+{_DROP}
+local owner, before, names = ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
+local all = before < 0 and #ARGV == 4
+local wanted = {{}}
+for at = 5, #ARGV do wanted[(at < 5 + names and 'name' or 'group') .. ARGV[at]] = true end
 local count = 0
-for _, name in ipairs(names) do
-    local found = redis.call('GETDEL', ARGV[1] .. ':name:' .. name)
-    if found then
-        redis.call('DEL', ARGV[1] .. ':id:' .. string.sub(found, 1, 32))
-        count = count + 1
+for _, member in ipairs(redis.call('SMEMBERS', KEYS[1])) do
+    local name, group, day = string.sub(member, 1, 32), string.sub(member, 33, 64), 0
+    if group == '' then group = name else day = tonumber(string.sub(member, 65), 16) end
+    if all or wanted['name' .. name] or wanted['group' .. group] or (day > 0 and day < before) then
+        count = count + drop(owner, member)
     end
-    redis.call('SREM', KEYS[1], name)
 end
 redis.call('INCR', KEYS[2])
 return count
+"""
+
+_EXPIRE = f"""
+{_DROP}
+local over = redis.call('ZRANGEBYSCORE', KEYS[1], '(0', '(' .. ARGV[2], 'LIMIT', 0, ARGV[3])
+local count = 0
+for _, place in ipairs(over) do count = count + drop(string.sub(place, 1, 32), string.sub(place, 33)) end
+redis.call('INCR', KEYS[2])
+return {{#over, count}}
 """
 
 
@@ -73,6 +103,7 @@ class RedisKeyring:
         self._trusted_until = 0.0
         self._obtain = client.register_script(_OBTAIN)
         self._erase = client.register_script(_ERASE)
+        self._expire = client.register_script(_EXPIRE)
 
     @classmethod
     async def open(cls, target: StoreTarget, master: MasterKey, *, create: bool) -> Self:
@@ -89,17 +120,21 @@ class RedisKeyring:
         return cls(client, master, identity, report.durability)
 
     def cached(self, owner: str, name: str) -> DataKey | None:
-        return self._at_hand(self._master.mark(owner, name))
+        return self._at_hand(name_mark(self._master, owner, name))
 
     async def obtain(self, owner: str, name: str) -> DataKey:
-        mark = self._master.mark(owner, name)
+        mark = name_mark(self._master, owner, name)
         found = self._at_hand(mark)
         if found is not None:
             return found
         key_id, wrapped = fresh_key(self._master, mark)
         asked = time.monotonic()
-        keys = [f"{_PREFIX}:name:{mark.hex()}", f"{_PREFIX}:id:{key_id.hex()}", self._owner(owner), _DESTROYED]
-        value, destroyed = await self._done(self._obtain(keys, [key_id.hex() + wrapped.hex(), mark.hex()]))
+        group, day = group_and_day(name)
+        own = self._master.mark(owner).hex()
+        member = (mark + self._master.mark(owner, group) + day_bytes(day)).hex()
+        names = [f"name:{mark.hex()}", f"id:{key_id.hex()}", f"owner:{own}"]
+        keys = [*(f"{_PREFIX}:{name}" for name in names), _DESTROYED, _DAYS]
+        value, destroyed = await self._done(self._obtain(keys, [key_id.hex() + wrapped.hex(), member, own]))
         self._trust(destroyed, asked)
         key = self._opened(value, mark)
         self._cache.put(key, mark)
@@ -120,7 +155,7 @@ class RedisKeyring:
         return key
 
     async def found(self, owner: str, name: str) -> DataKey | None:
-        mark = self._master.mark(owner, name)
+        mark = name_mark(self._master, owner, name)
         if (found := self._at_hand(mark)) is not None:
             return found
         asked = time.monotonic()
@@ -134,15 +169,33 @@ class RedisKeyring:
 
     async def marks(self, owner: str, *names: str, but: str = "") -> list[bytes]:
         if names:
-            return [self._master.mark(owner, name) for name in names]
+            return [name_mark(self._master, owner, name) for name in names]
         kept = self._master.mark(owner, but)
-        found = await self._done(self.client.smembers(self._owner(owner)))
-        return [mark for mark in (bytes.fromhex(name.decode()) for name in found) if mark != kept]
+        found = [
+            bytes.fromhex(member.decode()) for member in await self._done(self.client.smembers(self._owner(owner)))
+        ]
+        return [member[:MARK_BYTES] for member in found if _group_in(member) != kept]
 
-    async def destroy(self, owner: str, *names: str, marks: Sequence[bytes] = ()) -> int:
-        found = marks or [self._master.mark(owner, name) for name in names]
-        given = [_PREFIX, *(mark.hex() for mark in found)]
-        count = int(await self._done(self._erase([self._owner(owner), _DESTROYED], given)))
+    async def destroy(self, owner: str, *names: str, marks: Sequence[bytes] = (), groups: Sequence[str] = ()) -> int:
+        found = [*marks, *(name_mark(self._master, owner, name) for name in names)]
+        wanted = [*found, *(self._master.mark(owner, group) for group in groups)]
+        return await self._cleaned(await self._erased(owner, -1, len(found), wanted))
+
+    async def expire(self, before: int, owner: str | None = None) -> int:
+        if owner is not None:
+            return await self._cleaned(await self._erased(owner, max(before, 0), 0, []))
+        count, seen = 0, _EXPIRED_AT_ONCE
+        while seen == _EXPIRED_AT_ONCE:
+            given: list[Any] = [_PREFIX, max(before, 0), _EXPIRED_AT_ONCE]
+            seen, some = await self._done(self._expire([_DAYS, _DESTROYED], given))
+            count += some
+        return await self._cleaned(count)
+
+    async def _erased(self, owner: str, before: int, names: int, marks: Sequence[bytes]) -> int:
+        given: list[Any] = [_PREFIX, self._master.mark(owner).hex(), before, names, *(mark.hex() for mark in marks)]
+        return int(await self._done(self._erase([self._owner(owner), _DESTROYED], given)))
+
+    async def _cleaned(self, count: int) -> int:
         erased = time.monotonic()
         self._cache.clear()
         await self._rewritten()
@@ -207,6 +260,11 @@ async def _identity(client: Redis, master: MasterKey, *, create: bool) -> str:
     if record["master"] != master.fingerprint():
         raise MasterKeyWrongError("The keyring belongs to another master key: MASTER_KEY_FILE must name that one.")
     return str(record["id"])
+
+
+def _group_in(member: bytes) -> bytes:
+    """The mark of a key's group, in what its owner's set holds."""
+    return member[MARK_BYTES : 2 * MARK_BYTES] or member
 
 
 def _ours(error: BaseException) -> BaseException:

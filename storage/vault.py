@@ -45,7 +45,8 @@ class Vault:
         return self.keyring.cached(f"{self._owner}{chat_id}", name)
 
     async def key(self, chat_id: int, name: str) -> DataKey:
-        """The key of a chat's content, made if there is none, durable when this returns."""
+        """The key of a chat's content, made if there is none, durable when this returns. Its name is ``GROUP``, or
+        ``GROUP/DAY`` where it seals what is kept until the end of that UTC day (counted since 1970)."""
         return await self.keyring.obtain(f"{self._owner}{chat_id}", name)
 
     def seal(self, key: DataKey, content: bytes, bound: str) -> bytes:
@@ -97,13 +98,18 @@ class Vault:
         return await self.keyring.by_id(sealed[1:_ID_END])
 
     async def marks(self, chat_id: int, *names: str, but: str = "") -> list[bytes]:
-        """What stands for these keys of a chat, or without names for all that it has now, ``but`` one."""
+        """What stands for these keys of a chat, or without names for all that it has now, ``but`` those of one
+        group."""
         return await self.keyring.marks(f"{self._owner}{chat_id}", *names, but=but)
 
-    async def destroy(self, chat_id: int, *names: str, marks: Sequence[bytes] = ()) -> int:
-        """Destroy keys of a chat, all where neither names nor marks are given; how many. What they sealed cannot be
-        read any more, wherever it lies."""
-        return await self.keyring.destroy(f"{self._owner}{chat_id}", *names, marks=marks)
+    async def destroy(self, chat_id: int, *names: str, marks: Sequence[bytes] = (), groups: Sequence[str] = ()) -> int:
+        """Destroy keys of a chat: those of these names, marks and groups, all where none is given; how many. What they
+        sealed cannot be read any more, wherever it lies."""
+        return await self.keyring.destroy(f"{self._owner}{chat_id}", *names, marks=marks, groups=groups)
+
+    async def expire(self, before: int, chat_id: int | None = None) -> int:
+        """Destroy every key whose day (UTC days since 1970) lies before that day, of one chat or of all; how many."""
+        return await self.keyring.expire(before, None if chat_id is None else f"{self._owner}{chat_id}")
 
     async def aclose(self) -> None:
         await self.keyring.aclose()

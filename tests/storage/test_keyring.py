@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import pickle
+import random
 import re
 import sqlite3
 import stat
@@ -15,8 +16,10 @@ from pathlib import Path
 
 import pytest
 
-from storage import keyring_redis
-from storage.datakey import Cache, DataKey
+from storage import keyring as sqlite_keyring
+from storage import keyring_layout, keyring_redis
+from storage.connection import StoreTarget, connect
+from storage.datakey import Cache, DataKey, fresh_key
 from storage.errors import KeyringUnavailableError, MasterKeyMissingError, MasterKeyWrongError, SealBrokenError
 from storage.keyring import Keyring, MasterKey, SqliteKeyring, keyring_file, open_keyring
 
@@ -145,6 +148,73 @@ async def test_destroying_one_key_or_all_of_an_owner(open_one: Open) -> None:
     assert (await keyring.obtain("1", "a")).id != keys["a"].id
 
 
+async def test_a_group_is_destroyed_or_spared_with_all_its_days(open_one: Open) -> None:
+    """Names, marks and groups may be given together; what is not named stays."""
+    keyring = await open_one()
+    names = ["talk", "talk/20400", "talk/20401", "talks/20400", "mail", "mail/20400", "notes"]
+    keys = {name: await keyring.obtain("1", name) for name in names}
+    other = await keyring.obtain("2", "talk/20400")
+    assert len({key.id for key in keys.values()}) == len(names)
+
+    async def left() -> list[str]:
+        return [name for name, key in keys.items() if await keyring.by_id(key.id) is not None]
+
+    spared = await keyring.marks("1", but="talk")
+    assert sorted(spared) == sorted(await keyring.marks("1", *names[3:]))
+    assert await keyring.destroy("1", groups=["talk"]) == 3
+    assert await left() == names[3:]
+    some = await keyring.marks("1", "mail")
+    assert await keyring.destroy("1", "notes", marks=some, groups=["talks", "nothing"]) == 3
+    assert await left() == ["mail/20400"]
+    assert await keyring.by_id(other.id) is not None
+    assert await keyring.destroy("1") == 1
+
+
+async def test_day_nought_is_no_day(open_one: Open) -> None:
+    """Both spellings are one name; what is no day is refused."""
+    keyring = await open_one()
+    key = await keyring.obtain("1", "talk/0")
+    assert await keyring.obtain("1", "talk") == key == keyring.cached("1", "talk/00")
+    assert await keyring.obtain("1", "talk/7") == await keyring.found("1", "talk/07")
+    for wrong in ("talk/", "talk/x", "talk/-1", "talk/1/2", "talk/4294967295", "talk/\u0663"):
+        with pytest.raises(ValueError, match="day"):
+            await keyring.obtain("1", wrong)
+
+
+async def test_keys_expire_by_their_day(open_one: Open) -> None:
+    """Those whose day is over, of one owner or of all; those without a day never."""
+    keyring = await open_one()
+    keys = {
+        (owner, day): await keyring.obtain(owner, f"talk/{day}") for owner in ("1", "2") for day in (0, 255, 256, 20400)
+    }
+
+    async def left() -> list[tuple[str, int]]:
+        return [place for place, key in keys.items() if await keyring.by_id(key.id) is not None]
+
+    assert await keyring.expire(0) == await keyring.expire(-5) == await keyring.expire(255) == 0
+    assert await keyring.expire(0, "1") == await keyring.expire(255, "1") == 0
+    assert await left() == list(keys)
+    assert await keyring.expire(256, "1") == 1
+    assert await left() == [place for place in keys if place != ("1", 255)]
+    assert await keyring.expire(257) == 3
+    assert await left() == [(owner, day) for owner in ("1", "2") for day in (0, 20400)]
+    assert await keyring.expire(2**40) == 2
+    assert await left() == [("1", 0), ("2", 0)]
+    assert await keyring.expire(2**40) == 0
+    assert (await keyring.obtain("1", "talk/255")).id != keys["1", 255].id
+
+
+async def test_an_expired_key_is_gone_for_every_process(open_one: Open) -> None:
+    """As after a destruction: no process goes on with the one it has at hand."""
+    first, second = await open_one(), await open_one()
+    key = await first.obtain("1", "n/20400")
+    await second.obtain("1", "n/20400")
+    assert second.cached("1", "n/20400") is not None
+    assert await first.expire(20401) == 1
+    assert second.cached("1", "n/20400") is None
+    assert await second.by_id(key.id) is None
+
+
 async def test_a_destroyed_key_is_gone_for_every_process(open_one: Open) -> None:
     """Nothing written before a /forget can be read after it, by no process that had the key at hand."""
     first, second = await open_one(), await open_one()
@@ -229,6 +299,150 @@ async def test_no_copy_of_a_destroyed_key_stays_in_the_files(open_file: Open, pa
     content, left = raw(path), stored(path)
     assert len(wrapped - left) == 750
     assert not [key for key in wrapped - left if key in content]
+
+
+async def test_no_copy_of_an_expired_key_stays_in_the_files(
+    open_file: Open, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many steps it takes."""
+    monkeypatch.setattr(sqlite_keyring, "_FREE_OVER", sqlite_keyring._FREE_OVER.replace("5000", "50"))
+    opened = await open_file()
+    await asyncio.gather(*(opened.obtain(f"chat-{n % 20}", f"talk/{20_000 + n}") for n in range(400)))
+    wrapped = stored(path)
+    assert await opened.expire(20_200) == 200
+    content, left = raw(path), stored(path)
+    assert len(left) == 200
+    assert not [key for key in wrapped - left if key in content]
+
+
+_FIRST_LAYOUT = """
+CREATE TABLE identity (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    id TEXT NOT NULL, master TEXT NOT NULL, destroyed INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE data_key (
+    number INTEGER PRIMARY KEY AUTOINCREMENT,
+    id BLOB NOT NULL UNIQUE, owner BLOB NOT NULL, name BLOB NOT NULL UNIQUE, wrapped BLOB NOT NULL
+);
+CREATE INDEX data_key_owner ON data_key (owner);
+"""
+
+
+def first_layout(master: MasterKey, path: Path, count: int, *, freed: int = 0) -> dict[str, bytes]:
+    """A keyring as it was made before keys had groups: each name of owner "1", and its key's id."""
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    keys = {f"talk.0.{number}": fresh_key(master, master.mark("1", f"talk.0.{number}")) for number in range(count)}
+    with contextlib.closing(sqlite3.connect(path)) as writer, writer:
+        writer.execute("PRAGMA journal_mode = WAL")
+        writer.executescript(_FIRST_LAYOUT)
+        writer.execute("INSERT INTO identity VALUES (1, 'an id', ?, 7)", (master.fingerprint(),))
+        writer.execute("PRAGMA secure_delete = OFF")
+        numbers = list(range(1, count + 1))
+        random.Random(count).shuffle(numbers)  # rows in between others split pages, and leave copies behind
+        for number, (name, (key_id, wrapped)) in zip(numbers, keys.items(), strict=True):
+            row = (number, key_id, master.mark("1"), master.mark("1", name), wrapped)
+            writer.execute("INSERT INTO data_key (number, id, owner, name, wrapped) VALUES (?, ?, ?, ?, ?)", row)
+        writer.executemany(
+            "UPDATE data_key SET id = randomblob(16), owner = zeroblob(16), name = randomblob(16), "
+            "wrapped = zeroblob(60) WHERE id = ?",
+            [(key_id,) for key_id, _ in list(keys.values())[:freed]],
+        )
+    return {name: key_id for name, (key_id, _) in list(keys.items())[freed:]}
+
+
+async def test_a_keyring_without_groups_is_upgraded_when_it_is_opened(
+    open_file: Open, master: MasterKey, path: Path
+) -> None:
+    """Every key stays under its name, each a group of its own and without a day; freed slots are used again."""
+    ids = first_layout(master, path, 300, freed=100)
+    first, second = await asyncio.gather(open_file(), open_file())
+    assert first.identity == second.identity == "an id"
+    for name, key_id in ids.items():
+        assert (await first.obtain("1", name)).id == key_id
+    assert await first.expire(2**40) == 0
+    assert len(await second.marks("1", but="talk.0.299")) == 199
+    assert await second.destroy("1", groups=["talk.0.299"]) == 1
+    size = len(raw(path))
+    await asyncio.gather(*(first.obtain("2", f"n/{number}") for number in range(101)))
+    await first.destroy("3")
+    assert len(raw(path)) == size
+    assert await second.destroy("1") == 199
+    assert await second.expire(101) == 100
+
+
+async def test_no_copy_stays_of_rows_that_an_upgrade_moved(open_file: Open, master: MasterKey, path: Path) -> None:
+    """Each wrapped key is in the files exactly once afterwards, and not at all once it is destroyed."""
+    first_layout(master, path, 2000, freed=20)
+    assert any(raw(path).count(key) > 1 for key in stored(path))
+    keyring = await open_file()
+    wrapped, content = stored(path), raw(path)
+    assert len(wrapped) == 1980
+    assert {content.count(key) for key in wrapped} == {1}
+    await keyring.destroy("1", groups=[f"talk.0.{number}" for number in range(1000)])
+    content, left = raw(path), stored(path)
+    assert len(left) == 1000
+    assert not [key for key in wrapped - left if key in content]
+
+
+async def test_an_upgrade_that_was_killed_is_ended_by_the_next(
+    open_file: Open, master: MasterKey, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the move of the rows and the new writing of the file there may be copies: they do not stay."""
+    ids = first_layout(master, path, 2000)
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as broken:
+        broken.setattr(keyring_layout, "empty_log", killed)
+        with pytest.raises(KeyboardInterrupt):
+            keyring_layout.open_file(path, master, create=False)
+    opened = await open_file()
+    content = raw(path)
+    assert {content.count(key) for key in stored(path)} == {1}
+    assert (await opened.obtain("1", "talk.0.7")).id == ids["talk.0.7"]
+
+
+async def test_a_keyring_of_another_master_key_is_not_upgraded(master: MasterKey, path: Path, tmp_path: Path) -> None:
+    """Refused means untouched."""
+    first_layout(master, path, 5)
+    before = raw(path)
+    other = MasterKey.create(tmp_path / "other" / "master.key")
+    with pytest.raises(MasterKeyWrongError):
+        await open_keyring(f"sqlite:{path}", other, create=False)
+    assert raw(path) == before
+
+
+async def test_a_keyring_of_a_newer_service_is_refused(open_file: Open, master: MasterKey, path: Path) -> None:
+    """An older one would misread it."""
+    await open_file()
+    with contextlib.closing(sqlite3.connect(path)) as writer:
+        writer.execute("PRAGMA user_version = 9")
+    with pytest.raises(KeyringUnavailableError, match="newer"):
+        await open_keyring(f"sqlite:{path}", master, create=False)
+
+
+async def test_keys_of_a_server_made_before_there_were_groups_still_serve(
+    open_server: Open, master: MasterKey, valkey_url: str
+) -> None:
+    """Each name is a group of its own, without a day."""
+    opened = await open_server()
+    client = await connect(StoreTarget.parse(valkey_url), connections=1, timeout_seconds=5.0)
+    ids: dict[str, bytes] = {}
+    for name in ("talk.0.0", "talk.0.1", "mail.0"):
+        mark = master.mark("1", name)
+        ids[name], wrapped = fresh_key(master, mark)
+        await client.set(f"keyring:name:{mark.hex()}", ids[name].hex() + wrapped.hex())
+        await client.set(f"keyring:id:{ids[name].hex()}", mark.hex())
+        await client.sadd(f"keyring:owner:{master.mark('1').hex()}", mark.hex())
+    await client.aclose()
+    await opened.obtain("1", "talk.0.0/20400")
+    assert await opened.expire(1, "1") == 0
+    assert sorted(await opened.marks("1", but="talk.0.0")) == sorted(await opened.marks("1", "talk.0.1", "mail.0"))
+    assert await opened.destroy("1", groups=["talk.0.0"]) == 2
+    assert await opened.by_id(ids["talk.0.0"]) is None
+    assert (await opened.obtain("1", "mail.0")).id == ids["mail.0"]
+    assert await opened.destroy("1") == 2
 
 
 async def test_freed_room_is_used_again(open_file: Open, path: Path) -> None:

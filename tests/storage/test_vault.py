@@ -48,7 +48,10 @@ class NoKeyring:
     async def marks(self, owner: str, *names: str, but: str = "") -> list[bytes]:
         return []
 
-    async def destroy(self, owner: str, *names: str, marks: Sequence[bytes] = ()) -> int:
+    async def destroy(self, owner: str, *names: str, marks: Sequence[bytes] = (), groups: Sequence[str] = ()) -> int:
+        return 0
+
+    async def expire(self, before: int, owner: str | None = None) -> int:
         return 0
 
     async def aclose(self) -> None:
