@@ -1,5 +1,6 @@
 """One data key, how it is wrapped, and the bounded cache each keyring keeps of the keys used last."""
 
+import re
 import secrets
 from collections import OrderedDict
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ CACHED_KEYS = 50_000
 KEY_ID_BYTES = 16
 _KEY_BYTES = 32
 _LAST_DAY = 2**32 - 1
+_NAME = re.compile(r"(?P<group>[^/]*)(?:/(?P<day>[0-9]{1,10})(?P<more>\.[0-9]+)?)?", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +71,24 @@ class Cache:
 
 
 def group_and_day(name: str) -> tuple[str, int]:
-    """The two parts of a key's name, ``GROUP`` or ``GROUP/DAY``. Raises ValueError for any other."""
-    group, slash, day = name.partition("/")
-    if not slash:
-        return name, 0
-    if not (day.isascii() and day.isdecimal() and int(day) < _LAST_DAY):
-        raise ValueError("a key's day is a count of days since 1970")
-    return group, int(day)
+    """Two parts of a key's name, ``GROUP``, ``GROUP/DAY`` or ``GROUP/DAY.N``. Raises ValueError for any other."""
+    group, day, _ = _parts(name)
+    return group, day
 
 
 def name_mark(master: MasterKey, owner: str, name: str) -> bytes:
     """What stands for a key's name. ``G`` and ``G/0`` are one name."""
     if "/" in name:
-        group, day = group_and_day(name)
-        name = f"{group}/{day}" if day else group
+        group, day, more = _parts(name)
+        name = f"{group}/{day}{more}" if day or more else group
     return master.mark(owner, name)
+
+
+def _parts(name: str) -> tuple[str, int, str]:
+    found = _NAME.fullmatch(name)
+    if found is None or (day := int(found["day"] or 0)) >= _LAST_DAY:
+        raise ValueError("a key's day is a count of days since 1970")
+    return found["group"], day, found["more"] or ""
 
 
 def day_bytes(day: int) -> bytes:

@@ -65,8 +65,8 @@ _Erasure = tuple[str, tuple[bytes, ...]]
 class Keyring(Protocol):
     """Where data keys live. All methods raise KeyringUnavailableError when it cannot be read or written.
 
-    A name is ``GROUP`` or ``GROUP/DAY``. The day counts UTC days since 1970: it is the last one of the period whose
-    content the key seals, and 0, like none, stands for no end.
+    A name is ``GROUP``, ``GROUP/DAY`` or ``GROUP/DAY.N``. The day counts UTC days since 1970: it is the last one of the
+    period whose content the key seals, and 0, like none, stands for no end. ``N`` tells keys of one day apart.
     """
 
     identity: str

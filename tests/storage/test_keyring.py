@@ -176,7 +176,22 @@ async def test_day_nought_is_no_day(open_one: Open) -> None:
     key = await keyring.obtain("1", "talk/0")
     assert await keyring.obtain("1", "talk") == key == keyring.cached("1", "talk/00")
     assert await keyring.obtain("1", "talk/7") == await keyring.found("1", "talk/07")
-    for wrong in ("talk/", "talk/x", "talk/-1", "talk/1/2", "talk/4294967295", "talk/\u0663"):
+    second = await keyring.obtain("1", "talk/7.2")
+    assert second == keyring.cached("1", "talk/07.2") != await keyring.obtain("1", "talk/7")
+    assert await keyring.expire(8) == 2
+    assert await keyring.obtain("1", "talk/0.1") != key
+    assert await keyring.destroy("1", groups=["talk"]) == 2
+    for wrong in (
+        "talk/",
+        "talk/x",
+        "talk/7.",
+        "talk/.7",
+        "talk/7.x",
+        "talk/-1",
+        "talk/1/2",
+        "talk/4294967295",
+        "talk/\u0663",
+    ):
         with pytest.raises(ValueError, match="day"):
             await keyring.obtain("1", wrong)
 
