@@ -10,6 +10,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
@@ -24,6 +25,7 @@ from bot.menu import keep_menus
 from bot.parts import Parts, open_parts, owned
 from bot.settings import OFFLINE, WEBHOOK_PATH, Settings
 from bot.timing import Timing
+from storage.apikeys import ApiKeys
 from storage.errors import StorageError
 
 if TYPE_CHECKING:
@@ -219,6 +221,7 @@ class _Troubles:
 
 @asynccontextmanager
 async def _web(parts: Parts, troubles: _Troubles, closing: asyncio.Event) -> AsyncIterator[None]:
+    from handlers.web.gate import Gate
     from handlers.web.server import serving
     from handlers.web.service import service_app, webhook_route
 
@@ -227,9 +230,25 @@ async def _web(parts: Parts, troubles: _Troubles, closing: asyncio.Event) -> Asy
     if settings.telegram_mode == "webhook" and _secret(settings):
         paths = {WEBHOOK_PATH, urlsplit(settings.webhook_address).path}
         routes = [webhook_route(path, parts.ingress, _secret(settings), closing.is_set) for path in sorted(paths)]
-    app = service_app(metrics=parts.metrics, health=troubles, webhooks=routes)
+    gate = Gate(ApiKeys(parts.store, parts.keys), partial(asyncio.to_thread, _load_api, parts))
+    app = service_app(metrics=parts.metrics, health=troubles, webhooks=routes, api=gate)
     async with serving(app, settings.http_host, settings.http_port):
         yield
+
+
+def _load_api(parts: Parts) -> Any:
+    """The admin API; its imports take as long as many services' whole start, so they wait for whoever needs them."""
+    from bot.privacy.rights import Rights
+    from handlers.web.api import admin_api
+
+    known = ""
+
+    async def name() -> str:
+        nonlocal known
+        known = known or await _username(parts)
+        return known
+
+    return admin_api(Rights(parts.store, parts.keys, parts.vault, parts.post, name))
 
 
 def _free_port(wanted: int) -> int:

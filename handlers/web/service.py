@@ -1,4 +1,4 @@
-"""The HTTP face that needs no sign-in: Telegram's webhook, health, figures."""
+"""The HTTP face that needs no sign-in: Telegram's webhook, health, figures. The admin API hangs beside it."""
 
 import hmac
 from collections.abc import Awaitable, Callable, Sequence
@@ -8,7 +8,8 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
 
 from bot.ingress import Ingress, OverloadedError, parsed
 from bot.metrics import Metrics
@@ -21,9 +22,13 @@ _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosni
 
 
 def service_app(
-    *, metrics: Metrics, health: Callable[[], Awaitable[dict[str, str]]], webhooks: Sequence[Route] = ()
+    *,
+    metrics: Metrics,
+    health: Callable[[], Awaitable[dict[str, str]]],
+    webhooks: Sequence[Route] = (),
+    api: ASGIApp | None = None,
 ) -> Starlette:
-    """``health`` gives the troubles of this process by part; none means ready."""
+    """``health`` gives the troubles of this process by part; none means ready. ``api`` serves all under ``/api``."""
 
     async def healthz(_: Request) -> Response:
         return PlainTextResponse("ok\n", headers=_HEADERS)
@@ -38,7 +43,8 @@ def service_app(
         return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_LATEST, headers=_HEADERS)
 
     routes = [Route("/healthz", healthz), Route("/readyz", readyz), Route("/metrics", figures)]
-    return Starlette(routes=[*routes, *webhooks])
+    under_api = [Route("/api", api), Mount("/api", api)] if api is not None else []
+    return Starlette(routes=[*routes, *webhooks, *under_api])
 
 
 def webhook_route(path: str, ingress: Ingress, secret: str, closing: Callable[[], bool]) -> Route:
