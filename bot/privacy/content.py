@@ -5,16 +5,20 @@ Both files of an archive are written from this, so they cannot disagree about wh
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 from bot.conversation.record import Record
 from bot.texts import N_
 
 NO_REASON: Final = N_("It could not be read.")
 PAUSE_TURNS: Final = 64
+_DAY_S: Final = 86_400
+_EPOCH: Final = date(1970, 1, 1)
+_NEVER_S: Final = (date.max - _EPOCH).days * _DAY_S
 
 
 class Role(StrEnum):
@@ -25,9 +29,9 @@ class Role(StrEnum):
     OPERATOR = "operator"
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One stored turn. ``record`` None: it is there and cannot be opened; ``reason`` (a msgid) says why."""
+class Entry(NamedTuple):
+    """One stored turn. ``record`` None: it is there and cannot be opened; ``reason`` (a msgid) says why. ``gone``: it
+    was removed on its own at the customer's request, and nothing is missing."""
 
     topic: int
     conversation: int
@@ -35,6 +39,7 @@ class Entry:
     record: Record | None
     answer_ids: tuple[int, ...]
     reason: str = ""
+    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,8 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """What an archive is of: ``made_s`` in seconds UTC, ``part`` from 1 to ``parts``, ``language`` a BCP 47 tag."""
+    """What an archive is of: ``made_s`` in seconds UTC, ``part`` from 1 to ``parts``, ``language`` a BCP 47 tag,
+    ``bot_id`` the bot's number at Telegram."""
 
     bot: str
     chat_id: int
@@ -68,10 +74,20 @@ class About:
     parts: int
     language: str
     skipped: tuple[Skipped, ...] = ()
+    bot_id: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class Account:
+    """What is kept of a chat beside its conversations, as JSON values: settings by name, each consent with its time and
+    the version of what was agreed to, and a receipt of each request."""
+
+    settings: dict[str, str | int | bool] = field(default_factory=dict)
+    consents: list[dict[str, Any]] = field(default_factory=list)
+    receipts: list[dict[str, Any]] = field(default_factory=list)
+
+
+class Message(NamedTuple):
     """What one side said. An answer that took several Telegram messages is one, with all their ids.
 
     ``time_s`` 0: not known. ``state``: ``stopped`` by the customer, ``handed`` to a person, ``notice`` of the service
@@ -123,27 +139,45 @@ def messages_of(entry: Entry, record: Record) -> Iterator[Message]:
     )
 
 
-async def gathered(entries: AsyncIterator[Entry | Noted]) -> AsyncGenerator[Entry | Gap | Noted, None]:
-    """The turns in order, with unreadable neighbours as one gap: a lost key takes a whole conversation.
+class Gaps:
+    """Joins neighbouring turns that cannot be told: a lost key takes a whole conversation."""
 
-    Lets others run after every ``PAUSE_TURNS`` turns, and closes ``entries`` however it ends.
-    """
-    gap: Gap | None = None
+    def __init__(self) -> None:
+        self._open: Gap | None = None
+
+    def add(self, entry: Entry) -> Gap | None:
+        """An unreadable turn. The gap that it does not continue, if there was one."""
+        reason = entry.reason or NO_REASON
+        before, self._open = self._open, Gap(entry.topic, entry.conversation, entry.number, entry.number, reason)
+        if before is not None and replace(before, first=entry.number, last=before.last + 1) == self._open:
+            self._open = replace(before, last=entry.number)
+            return None
+        return before
+
+    def end(self) -> Gap | None:
+        """The gap that ends here, if there was one."""
+        before, self._open = self._open, None
+        return before
+
+
+async def gathered(entries: AsyncIterator[Entry | Noted]) -> AsyncGenerator[Entry | Gap | Noted, None]:
+    """What can be told, in order, and the gaps between. Lets others run after every ``PAUSE_TURNS`` turns, and closes
+    ``entries`` however it ends."""
+    gaps = Gaps()
     read = 0
     try:
         async for entry in entries:
             read += 1
             if read % PAUSE_TURNS == 0:
                 await asyncio.sleep(0)
-            if gap and _continues(gap, entry):
-                gap = replace(gap, last=gap.last + 1)
+            if isinstance(entry, Entry) and entry.record is None:
+                if gap := gaps.end() if entry.gone else gaps.add(entry):
+                    yield gap
                 continue
-            if gap:
+            if gap := gaps.end():
                 yield gap
-            gap = _gap(entry)
-            if gap is None:
-                yield entry
-        if gap:
+            yield entry
+        if gap := gaps.end():
             yield gap
     finally:
         if isinstance(entries, AsyncGenerator):
@@ -158,20 +192,32 @@ def moment(seconds: int) -> datetime | None:
         return None
 
 
+class Clock(NamedTuple):
+    """A point in time, UTC, as it is written: ``2026-11-21``, ``14:03`` and ``2026-11-21T14:03:00Z``."""
+
+    day: str
+    minute: str
+    iso: str
+
+
+def clock_of(seconds: int) -> Clock | None:
+    """None where it is not known (0), or out of any calendar."""
+    if not 0 < seconds < _NEVER_S:
+        return None
+    days, rest = divmod(seconds, _DAY_S)
+    day = _day(days)
+    minute = f"{rest // 3600:02}:{rest // 60 % 60:02}"
+    return Clock(day, minute, f"{day}T{minute}:{rest % 60:02}Z")
+
+
+@lru_cache(maxsize=64)
+def _day(days: int) -> str:
+    return (_EPOCH + timedelta(days)).isoformat()
+
+
 def iso(time: datetime) -> str:
     """As ISO 8601 with seconds: ``2026-11-21T14:03:00Z``."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _gap(entry: Entry | Noted) -> Gap | None:
-    """None for what can be told."""
-    if isinstance(entry, Noted) or entry.record is not None:
-        return None
-    return Gap(entry.topic, entry.conversation, entry.number, entry.number, entry.reason or NO_REASON)
-
-
-def _continues(gap: Gap, entry: Entry | Noted) -> bool:
-    return _gap(entry) == replace(gap, first=gap.last + 1, last=gap.last + 1)
 
 
 def _word(more: dict[str, Any], name: str) -> str:

@@ -5,12 +5,13 @@ that as a second wall. Links are not made clickable: what the model or a strange
 """
 
 import hashlib
+import json
+import re
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
-from datetime import date
-from typing import Final
+from typing import Any, Final
 
-from bot.privacy.content import NO_REASON, About, Gap, Message, Noted, Role, iso, moment
+from bot.privacy.content import NO_REASON, About, Account, Gap, Message, Noted, Role, clock_of
 from bot.texts import N_
 
 TITLE: Final = N_("Your conversations with {bot}")
@@ -24,6 +25,9 @@ NOTHING: Final = N_("There are no messages.")
 SKIPPED: Final = N_("Not included")
 NOTED: Final = N_("What the assistant keeps in mind of questions 1 to {upto}, which it no longer reads itself:")
 SUMMED_UP: Final = N_("In summary:")
+SETTINGS: Final = N_("Your settings")
+CONSENTS: Final = N_("What you agreed to")
+RECEIPTS: Final = N_("Your requests")
 
 ROLES: Final = {Role.CUSTOMER: N_("You"), Role.ASSISTANT: N_("AI assistant"), Role.OPERATOR: N_("Support team")}
 STATES: Final = {
@@ -32,6 +36,7 @@ STATES: Final = {
     "notice": N_("Automatic message"),
 }
 
+_UNITS: Final = {"_ms": 1000, "_s": 1}
 _STYLE: Final = """
 :root {
   color-scheme: light dark;
@@ -67,7 +72,7 @@ article header { display: flex; gap: .6rem; align-items: baseline; justify-conte
 article b { font-size: .85rem; }
 .said { white-space: pre-wrap; unicode-bidi: plaintext; text-align: start; tab-size: 4; }
 small { display: block; margin-top: .25rem; font-style: italic; }
-.skipped ul { margin: .6rem 0 0; padding-inline-start: 1.2rem; }
+.skipped ul, .account ul { margin: .6rem 0 0; padding-inline-start: 1.2rem; }
 @page { margin: 15mm; }
 @media print {
   :root {
@@ -99,8 +104,13 @@ _SIGNS: Final = {
 }
 
 
+_PLAIN: Final = re.compile(r"[^\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff&<>\"']*")
+
+
 def shown(text: str) -> str:
     """A text as HTML that shows exactly it, in an element or an attribute. What cannot be seen is made a sign."""
+    if _PLAIN.fullmatch(text):
+        return text  # most texts are; to translate one costs more than all else that is done with it
     return text.replace("\r\n", "\n").replace("\r", "\n").translate(_SIGNS)
 
 
@@ -109,20 +119,23 @@ class Page:
 
     name: Final = "chat.html"
 
-    def __init__(self, about: About, say: Callable[[str], str]) -> None:
+    def __init__(self, about: About, account: Account, say: Callable[[str], str]) -> None:
         self._about = about
+        self._account = account
         self._say = say
-        self._roles = {role: shown(say(words)) for role, words in ROLES.items()}
+        self._heads = {
+            role: f'<article class="{role}"><header><b>{shown(say(words))}</b>' for role, words in ROLES.items()
+        }
         self._states = {state: shown(say(words)) for state, words in STATES.items()}
         self._is_empty = True
-        self._day: date | None = None
+        self._day = ""
 
-    def head(self) -> str:
-        about, made = self._about, moment(self._about.made_s)
-        facts = [self._text(MADE, day=f"{made:%Y-%m-%d}", time=f"{made:%H:%M}")] if made else []
+    def head(self) -> bytes:
+        about, made = self._about, clock_of(self._about.made_s)
+        facts = [self._text(MADE, day=made.day, time=made.minute)] if made else []
         if about.parts > 1:
             facts.append(self._text(PART, part=about.part, parts=about.parts))
-        return (
+        head = (
             f'<!DOCTYPE html>\n<html lang="{shown(about.language)}">\n<head>\n<meta charset="utf-8">\n'
             f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
             '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
@@ -133,32 +146,31 @@ class Page:
             f"<h1>{self._text(TITLE, bot=f'<bdi>{shown(about.bot)}</bdi>')}</h1>\n"
             f'<p class="quiet">{" ".join(facts)}</p>\n<main>\n'
         )
+        return head.encode()
 
-    def begin(self, topic: int, conversation: int) -> str:
+    def begin(self, topic: int, conversation: int) -> bytes:
         self._is_empty = False
-        self._day = None
-        return f'<section id="c{topic}-{conversation}">\n<h2>{self._heading(topic, conversation)}</h2>\n'
+        self._day = ""
+        return f'<section id="c{topic}-{conversation}">\n<h2>{self._heading(topic, conversation)}</h2>\n'.encode()
 
-    def message(self, message: Message) -> str:
-        time = moment(message.time_s)
-        day = clock = state = ""
-        if time:
-            clock = f' <time datetime="{iso(time)}">{time:%H:%M}</time>'
-        if time and time.date() != self._day:
-            self._day = time.date()
-            day = f'<p class="day"><time datetime="{self._day}">{self._day}</time></p>\n'
+    def message(self, message: Message) -> bytes:
+        clock = clock_of(message.time_s)
+        day = time = state = ""
+        if clock:
+            time = f' <time datetime="{clock.iso}">{clock.minute}</time>'
+            if clock.day != self._day:
+                self._day = clock.day
+                day = f'<p class="day"><time datetime="{self._day}">{self._day}</time></p>\n'
         if message.state:
             state = f"<small>{self._states.get(message.state) or shown(message.state)}</small>"
-        return (
-            f'{day}<article class="{message.role}"><header><b>{self._roles[message.role]}</b>{clock}</header>'
-            # Whatever language it is in: the page's own would have it read aloud, and its signs drawn, as that.
-            f'<p class="said" lang="" dir="auto">{shown(message.text)}</p>{state}</article>\n'
-        )
+        # Whatever language it is in: the page's own would have it read aloud, and its signs drawn, as that.
+        said = f'<p class="said" lang="" dir="auto">{shown(message.text)}</p>'
+        return f"{day}{self._heads[message.role]}{time}</header>{said}{state}</article>\n".encode()
 
-    def gap(self, gap: Gap) -> str:
-        return f'<p class="gap">{self._missing(gap)}</p>\n'
+    def gap(self, gap: Gap) -> bytes:
+        return f'<p class="gap">{self._missing(gap)}</p>\n'.encode()
 
-    def notes(self, noted: Noted) -> str:
+    def notes(self, noted: Noted) -> bytes:
         stated = "".join(f'<li lang="" dir="auto">{shown(statement)}</li>\n' for statement in noted.statements)
         parts = [f'<section class="notes">\n<p class="quiet">{self._text(NOTED, upto=noted.upto)}</p>\n']
         if stated:
@@ -166,22 +178,37 @@ class Page:
         if noted.summary:
             parts.append(f'<p class="quiet">{self._text(SUMMED_UP)}</p>\n')
             parts.append(f'<p class="said" lang="" dir="auto">{shown(noted.summary)}</p>\n')
-        return "".join([*parts, "</section>\n"])
+        return "".join([*parts, "</section>\n"]).encode()
 
-    def end(self) -> str:
-        return "</section>\n"
+    def end(self) -> bytes:
+        return b"</section>\n"
 
-    def foot(self, gaps: Sequence[Gap]) -> Iterator[str]:
+    def foot(self, gaps: Sequence[Gap]) -> Iterator[bytes]:
         if self._is_empty:
-            yield f'<p class="gap">{self._text(NOTHING)}</p>\n'
+            yield f'<p class="gap">{self._text(NOTHING)}</p>\n'.encode()
         if self._about.skipped or gaps:
-            yield f'<section class="skipped">\n<h2>{self._text(SKIPPED)}</h2>\n<ul>\n'
+            yield f'<section class="skipped">\n<h2>{self._text(SKIPPED)}</h2>\n<ul>\n'.encode()
             for skipped in self._about.skipped:
-                yield f"<li><bdi>{shown(skipped.what)}</bdi>: {self._reason(skipped.reason)}</li>\n"
+                yield f"<li><bdi>{shown(skipped.what)}</bdi>: {self._reason(skipped.reason)}</li>\n".encode()
             for gap in gaps:
-                yield f"<li>{self._heading(gap.topic, gap.conversation)}: {self._missing(gap)}</li>\n"
-            yield "</ul>\n</section>\n"
-        yield "</main>\n</body>\n</html>\n"
+                yield f"<li>{self._heading(gap.topic, gap.conversation)}: {self._missing(gap)}</li>\n".encode()
+            yield b"</ul>\n</section>\n"
+        yield from self._kept()
+        yield b"</main>\n</body>\n</html>\n"
+
+    def _kept(self) -> Iterator[bytes]:
+        """What is kept beside the conversations, under the names that programs see in ``account.json``."""
+        account = self._account
+        for heading, items in (
+            (SETTINGS, [{name: value} for name, value in account.settings.items()]),
+            (CONSENTS, account.consents),
+            (RECEIPTS, account.receipts),
+        ):
+            if items:
+                yield f'<section class="account">\n<h2>{self._text(heading)}</h2>\n<ul>\n'.encode()
+                for item in items:
+                    yield f"<li>{', '.join(_fact(name, value) for name, value in item.items())}</li>\n".encode()
+                yield b"</ul>\n</section>\n"
 
     def _heading(self, topic: int, conversation: int) -> str:
         """People count from 1; the store, and with it the section's id, from 0."""
@@ -198,3 +225,12 @@ class Page:
     def _text(self, sentence: str, **values: object) -> str:
         """A sentence as HTML; the values are HTML already."""
         return shown(self._say(sentence)).format(**values)
+
+
+def _fact(name: str, value: Any) -> str:
+    """A name and its value as HTML. Times are told as such, whatever unit they are kept in."""
+    for unit, divisor in _UNITS.items():
+        if name.endswith(unit) and isinstance(value, int) and (clock := clock_of(value // divisor)):
+            return f'<bdi>{shown(name.removesuffix(unit))}</bdi>: <time datetime="{clock.iso}">{clock.iso}</time>'
+    told = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return f"<bdi>{shown(name)}</bdi>: <bdi>{shown(told)}</bdi>"

@@ -16,14 +16,18 @@ from typing import Any, Final
 from zipfile import ZipFile
 
 from bot.conversation.record import Asked, Record
-from bot.privacy.archive import About, Entry, Noted, Skipped, archive
+from bot.privacy.archive import About, Account, Entry, Noted, Skipped, archive
+from bot.privacy.seal import Seal
 
 MADE_S: Final = 1_795_269_780  # 2026-11-21 14:03 UTC
+BOT_ID: Final = 77
+CHAT_ID: Final = 1001
+SEAL: Final = Seal.of(bytes(range(32)))
 _EMPTY: Final = {"meta"}
 
 
 def about(*skipped: Skipped, part: int = 1, parts: int = 1, bot: str = "Support") -> About:
-    return About(bot, 1001, MADE_S, part, parts, "en", skipped)
+    return About(bot, CHAT_ID, MADE_S, part, parts, "en", skipped, BOT_ID)
 
 
 def entry(
@@ -50,14 +54,18 @@ async def told(entries: Iterable[Entry | Noted]) -> AsyncIterator[Entry | Noted]
         yield one
 
 
-async def chunks(entries: Iterable[Entry | Noted], of: About | None = None) -> list[bytes]:
+async def chunks(
+    entries: Iterable[Entry | Noted], of: About | None = None, account: Account | None = None, seal: Seal | None = SEAL
+) -> list[bytes]:
     given = list(entries)
-    async with aclosing(archive(of or about(), lambda: told(given), say)) as stream:
+    async with aclosing(archive(of or about(), lambda: told(given), say, account=account, seal=seal)) as stream:
         return [chunk async for chunk in stream]
 
 
-def packed(entries: Iterable[Entry | Noted], of: About | None = None) -> bytes:
-    return b"".join(asyncio.run(chunks(entries, of)))
+def packed(
+    entries: Iterable[Entry | Noted], of: About | None = None, account: Account | None = None, seal: Seal | None = SEAL
+) -> bytes:
+    return b"".join(asyncio.run(chunks(entries, of, account, seal)))
 
 
 def unpacked(content: bytes) -> dict[str, bytes]:

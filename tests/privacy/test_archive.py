@@ -16,7 +16,7 @@ from zipfile import BadZipFile, ZipFile
 import pytest
 
 from bot.conversation.record import Asked, Record
-from bot.privacy.archive import CHUNK_BYTES, About, Entry, Noted, Skipped, archive, file_name
+from bot.privacy.archive import CHUNK_BYTES, About, Account, Entry, Noted, Skipped, archive, file_name
 from tests.privacy.samples import (
     MADE_S,
     about,
@@ -32,15 +32,16 @@ from tests.privacy.samples import (
     unreadable,
 )
 
-ORDERED = ["conversations.json", "chat.html", "manifest.json"]
+HASHED = ["conversations.json", "chat.html", "account.json", "schema.json"]
+ORDERED = [*HASHED, "manifest.json", "manifest.sig"]
 
 
 def test_conversations_have_the_documented_layout() -> None:
     """Programs can rely on it: a change of it needs a new version number."""
     two = Record((Asked(5, "one", MADE_S), Asked(6, "two")), "both", model="m", more={"t": MADE_S + 1, "version": "3"})
     assert conversations(packed([entry(1), Entry(7, 2, 9, two, (8, 9))], about(bot="Support bot"))) == {
-        "format": "support-export", "version": 1, "made": "2026-11-21T14:03:00Z", "bot": "Support bot",
-        "chat_id": 1001, "part": 1, "parts": 1,
+        "format": "support-export", "version": 2, "made": "2026-11-21T14:03:00Z", "bot": "Support bot",
+        "bot_id": 77, "chat_id": 1001, "part": 1, "parts": 1,
         "conversations": [
             {"topic": 0, "conversation": 0, "messages": [
                 {"id": 10, "turn": 1, "role": "customer", "time": "2026-11-20T14:13:00Z", "text": "how?"},
@@ -93,8 +94,7 @@ def test_the_manifest_has_size_and_hash_of_each_file() -> None:
     assert list(files) == ORDERED
     manifest = json.loads(files["manifest.json"])
     assert manifest["files"] == [
-        {"name": name, "bytes": len(files[name]), "sha256": hashlib.sha256(files[name]).hexdigest()}
-        for name in ORDERED[:2]
+        {"name": name, "bytes": len(files[name]), "sha256": hashlib.sha256(files[name]).hexdigest()} for name in HASHED
     ]
     assert manifest["counts"] == {"conversations": 2, "turns": 3, "messages": 6, "skipped": 2}
     assert (manifest["made"], manifest["chat_id"], manifest["parts"]) == ("2026-11-21T14:03:00Z", 1001, 1)
@@ -133,7 +133,7 @@ def test_what_is_left_out_is_named_with_its_reason_in_every_file() -> None:
          "topic": 0, "conversation": 1, "first": 7, "last": 7},
     ]  # fmt: skip
     assert conversations(content)["skipped"] == expected
-    assert json.loads(unpacked(content)["manifest.json"])["skipped"] == expected
+    assert json.loads(unpacked(content)["manifest.json"])["counts"]["skipped"] == len(expected)
     missing = [
         f"Questions 2 to 4 and their answers are missing. {key}",
         f"Question 5 and its answer are missing. {seal}",
@@ -146,6 +146,39 @@ def test_what_is_left_out_is_named_with_its_reason_in_every_file() -> None:
         "voice message 17: Only text is kept.",
         *(f"{place}: {sentence}" for place, sentence in zip(places, missing, strict=True)),
     ]
+
+
+def test_a_turn_that_was_removed_on_request_leaves_no_trace() -> None:
+    """Nothing is missing: it is not listed, and it does not make one loss of the two beside it."""
+    gone = Entry(0, 0, 3, None, (), gone=True)
+    content = packed([entry(1), unreadable(2), gone, unreadable(4), gone._replace(number=5)])
+    skipped = conversations(content)["skipped"]
+    assert [(item["first"], item["last"]) for item in skipped] == [(2, 2), (4, 4)]
+    assert len(page(content).of(".gap")) == 2
+    assert json.loads(unpacked(content)["manifest.json"])["counts"]["turns"] == 1
+
+
+def test_settings_consents_and_receipts_are_told_to_programs_and_people() -> None:
+    """Under the names that programs see; a time reads as one, and hostile text stays text."""
+    account = Account(
+        {"language": "<b>de</b>", "keep_days": 30, "improve": False},
+        [{"what": "processing", "version": "2", "at_s": MADE_S}],
+        [{"id": "ABCD-EFGH-JKMN", "kind": "erasure", "asked_ms": MADE_S * 1000, "done_ms": 0, "counts": {"turns": 3}}],
+    )
+    content = packed([entry(1)], account=account)
+    told = json.loads(unpacked(content)["account.json"])
+    assert (told["format"], told["version"], told["chat_id"]) == ("support-export-account", 2, 1001)
+    assert told["settings"] == account.settings
+    assert told["consents"] == account.consents
+    assert told["receipts"] == account.receipts
+    assert told["files"] == []
+    read = page(content)
+    assert read.of("h2")[-3:] == ["Your settings", "What you agreed to", "Your requests"]
+    assert read.of("li") == [
+        "language: <b>de</b>", "keep_days: 30", "improve: false",
+        "what: processing, version: 2, at: 2026-11-21T14:03:00Z",
+        'id: ABCD-EFGH-JKMN, kind: erasure, asked: 2026-11-21T14:03:00Z, done_ms: 0, counts: {"turns": 3}',
+    ]  # fmt: skip
 
 
 def test_a_turn_without_a_reason_still_gets_a_sentence() -> None:
