@@ -16,15 +16,18 @@ from bot.conversation.control import Control
 from bot.conversation.desk import Desk, Manner
 from bot.conversation.handoff import HandOff
 from bot.conversation.notebook import Notebook
-from bot.conversation.parcels import Parcels
+from bot.conversation.parcels import Maker, Parcels
 from bot.conversation.remotes import Remotes
 from bot.conversation.turn import Turns
 from bot.conversation.window import Window
 from bot.delivery.lane import Lane
 from bot.delivery.pace import Pace
 from bot.parts import Parts, connected, owned
-from bot.privacy.erase import Eraser
+from bot.privacy.account import account_of
+from bot.privacy.erase import Eraser, Reach
 from bot.privacy.export import Exporter
+from bot.privacy.retention import Retention
+from bot.privacy.wishes import Consents
 from bot.safety.guard import LINK_REMOVED, Guard
 from bot.safety.links import LinkRules
 from bot.safety.moderation import Action, Moderation, ModerationApi, Rules
@@ -34,6 +37,7 @@ from bot.timing import Timing
 from bot.worker import Worker
 from storage.history import History
 from storage.journal import Journal
+from storage.receipts import Receipts
 from storage.removals import Removals
 from storage.usage import Totals
 
@@ -49,6 +53,7 @@ async def worker_of(stack: AsyncExitStack, parts: Parts, dispatch: Dispatch, use
     await stack.enter_async_context(owned(control.listen(caller), "control"))
     lane, desk = await _desk(stack, parts, control, dispatch, username)
     await stack.enter_async_context(owned(desk.remotes.keep_tending(parts.timing.removals), "remotes"))
+    await stack.enter_async_context(owned(desk.retention.keep_expiring(parts.timing.expiry), "retention"))
     await stack.enter_async_context(owned(lookout(parts, desk.chat_api, desk.budget.shares).keep(), "alerts"))
     return Worker(
         reader=reader,
@@ -68,7 +73,9 @@ async def _desk(
 
     settings = parts.settings
     chat_api = await _chat_api(stack, settings, parts.timing)
-    journal, pace = Journal(parts.store, parts.keys, sweep_after=parts.timing.sweeps), Pace()
+    keep_days = settings.retention_days
+    journal = Journal(parts.store, parts.keys, sweep_after=parts.timing.sweeps, keep_days=keep_days)
+    pace = Pace()
     lane = Lane(
         telegram=parts.telegram,
         journal=journal,
@@ -83,10 +90,35 @@ async def _desk(
     assert settings.bot_token is not None
     secret = settings.bot_token.get_secret_value().encode()
     remotes = Remotes(journal, parts.vault, Removals(parts.store, parts.keys), chat_api, secret)
-    words = Words(processor=_processor(settings), contact=settings.support_contact)
+    processor = _processor(settings)
+    words = Words(processor=processor, contact=settings.support_contact)
     window = Window(history, parts.vault)
+    receipts = Receipts(parts.store, parts.keys, keep_days=settings.receipt_days, secret=secret)
+    consents = Consents(journal, parts.vault, processor, required=settings.consent_required)
+    retention = Retention(
+        journal,
+        history,
+        parts.vault,
+        window,
+        notebook=notebook,
+        remotes=remotes,
+        receipts=receipts,
+        metrics=parts.metrics,
+        keep_days=keep_days,
+    )
+    eraser = Eraser(
+        journal,
+        window,
+        parts.vault,
+        remotes,
+        notebook,
+        history=history,
+        receipts=receipts,
+        reach=Reach(settings.key_backup_days),
+    )
     desk = Desk(
         journal=journal,
+        history=history,
         window=window,
         vault=parts.vault,
         lane=lane,
@@ -108,8 +140,16 @@ async def _desk(
         ),
         control=control,
         hand_off=HandOff(parts.post, journal, words, settings.operator_ids),
-        eraser=Eraser(journal, window, parts.vault, remotes, notebook),
-        parcels=Parcels(Exporter(journal, history, parts.vault), words, username),
+        eraser=eraser,
+        consents=consents,
+        retention=retention,
+        receipts=receipts,
+        parcels=Parcels(
+            Exporter(journal, history, parts.vault),
+            words,
+            lambda state: account_of(state, parts.vault, receipts),
+            Maker(username, settings.bot_id, parts.seal),
+        ),
         post=parts.post,
         words=words,
         manner=Manner(
@@ -120,6 +160,7 @@ async def _desk(
             settings.rich_messages,
             int(settings.outage_minutes * 60_000),
             int(parts.timing.rest * 1000),
+            settings.key_backup_days,
         ),
         metrics=parts.metrics,
         recheck=parts.timing.recheck,

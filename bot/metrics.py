@@ -33,6 +33,7 @@ class Metrics:
         self.probes = Counter("bot_probes", "Calls made to find out the fate of a send", registry=r)
         self.flood_waits = Counter("bot_flood_waits", "Sends answered 429", registry=r)
         self.redeliveries = Counter("bot_redeliveries", "Chats claimed again after their worker was gone", registry=r)
+        self.expired = Counter("bot_expired_turns", "Turns deleted for their age", registry=r)
         self.set_aside = Counter("bot_turns_set_aside", "Updates put aside after repeated failure", registry=r)
         self.stale = Counter("bot_stale_workers", "Turns that another worker had taken over", registry=r)
         self.active = Gauge("bot_active_turns", "Chats being worked on in this process", registry=r)

@@ -11,6 +11,7 @@ from bot.delivery.telegram import TelegramClient
 from bot.ingress import Ingress
 from bot.logs import get_logger
 from bot.metrics import Metrics
+from bot.privacy.seal import Seal
 from bot.settings import Settings
 from bot.timing import Timing
 from storage.connection import StoreTarget, connect
@@ -26,6 +27,10 @@ from storage.vault import Vault, open_vault
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
+_NOBODY: Final = 0
+_SIGNING: Final = "signing"
+"""A key of the service itself: what signs exports."""
+
 _CONNECTIONS: Final = 8
 _STORE_SECONDS: Final = 5.0
 _START_SECONDS: Final = 8.0
@@ -36,7 +41,7 @@ _log = get_logger(__name__)
 
 @dataclass(slots=True)
 class Parts:
-    """``alone``: no other process works on this store."""
+    """``alone``: no other process works on this store; ``seal``: what this installation signs exports with."""
 
     settings: Settings
     target: StoreTarget
@@ -51,6 +56,7 @@ class Parts:
     ingress: Ingress
     alone: bool
     timing: Timing
+    seal: Seal
 
 
 async def open_parts(stack: AsyncExitStack, settings: Settings, timing: Timing) -> Parts:
@@ -84,7 +90,10 @@ async def open_parts(stack: AsyncExitStack, settings: Settings, timing: Timing) 
     operators = frozenset(settings.operator_ids)
     ingress = Ingress(post, marks, metrics, queue_cap=settings.queue_cap, operators=operators)
     timing = replace(timing, turn=max(timing.turn, settings.chat_total_seconds + _BESIDE_THE_ANSWER_SECONDS))
-    return Parts(settings, target, store, keys, inbox, marks, vault, post, telegram, metrics, ingress, alone, timing)
+    seal = Seal.of((await vault.key(_NOBODY, _SIGNING)).secret)
+    return Parts(
+        settings, target, store, keys, inbox, marks, vault, post, telegram, metrics, ingress, alone, timing, seal
+    )
 
 
 async def connected(target: StoreTarget, connections: int, seconds: float = _START_SECONDS) -> "Redis":

@@ -250,6 +250,8 @@ class Settings(BaseSettings):
     http_host: str = Field("127.0.0.1", pattern=r"^[^\s/]+$", description="an address to listen on, such as 127.0.0.1")
     http_port: int = Field(8080, ge=0, le=65_535, description="a port number from 1 to 65535, or 0 for any free one")
     retention_days: int = Field(90, ge=1, le=36_500, description="a whole number of days from 1 to 36500")
+    receipt_days: int = Field(1095, ge=30, le=36_500, description="a whole number of days from 30 to 36500")
+    key_backup_days: int = Field(7, ge=0, le=36_500, description="a whole number of days from 0 to 36500")
     consent_required: bool = Field(False, description="true or false")
     log_level: Annotated[Literal["debug", "info", "warning", "error"], Word] = Field(
         "info", description="debug, info, warning or error"
@@ -301,8 +303,6 @@ class Settings(BaseSettings):
             )
         if self.telegram_mode == "webhook":
             yield from self._webhook_faults()
-        if self.consent_required:
-            yield "CONSENT_REQUIRED is true, but asking for consent is not built yet: set it to false or leave it out."
 
     def _safety_faults(self) -> Iterator[str]:
         if (kind := secret_in(self.system_prompt, self.secret_values())) is not None:
@@ -331,7 +331,7 @@ class Settings(BaseSettings):
 
     def hints(self) -> list[str]:
         """What is allowed and yet probably not meant; one sentence each, to be logged as warnings."""
-        return [*self._chat_hints(), *self._budget_hints(), *self._webhook_hints(), *self._unused_hints()]
+        return [*self._chat_hints(), *self._budget_hints(), *self._webhook_hints()]
 
     def _chat_hints(self) -> Iterator[str]:
         if self.chat_api_url in {"", OFFLINE}:
@@ -357,13 +357,6 @@ class Settings(BaseSettings):
         if urlsplit(self.webhook_url).port not in _WEBHOOK_PORTS:
             yield "WEBHOOK_URL names a port that Telegram does not call: it calls 443, 80, 88 and 8443 only."
 
-    def _unused_hints(self) -> Iterator[str]:
-        for name in sorted(_NOT_IN_FORCE & self.model_fields_set):
-            if getattr(self, name) != type(self).model_fields[name].default:
-                yield f"{name.upper()} is set, but nothing uses it yet in this version."
-
-
-_NOT_IN_FORCE = {"retention_days"}
 
 _NOT_CONFIGURED = (
     "BOT_TOKEN is not set: write the token from @BotFather into .env, "

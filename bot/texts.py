@@ -44,6 +44,81 @@ PRIVACY: Final = N_(
     "Your rights: /export gives you a copy of everything, /forget deletes it. Telegram keeps its own copy of this chat; "
     "you can delete that in Telegram."
 )
+PRIVACY_KEPT, PRIVACY_KEPT_DAYS = NN_(
+    "How long: what is older than {count} day deletes itself. What you delete can be read in no backup any more after "
+    "{backups} days at the latest. Pictures and files are never kept here, only passed on to the team.",
+    "How long: what is older than {count} days deletes itself. What you delete can be read in no backup any more after "
+    "{backups} days at the latest. Pictures and files are never kept here, only passed on to the team.",
+)
+PRIVACY_STORED: Final = N_(
+    "Stored of this chat now: {exchanges} exchanges in {conversations} conversations, what you chose here, how much you "
+    "used, and {receipts} receipts of what you asked for."
+)
+PRIVACY_REMOTE: Final = N_(
+    "{processor} may keep a copy of our conversation as long as it lasts; I have it deleted there when you delete it here."
+)
+PRIVACY_IMPROVES: Final = N_(
+    "Improving the service: you allow the team to test the assistant with your conversations, at {processor}."
+)
+PRIVACY_IMPROVES_NOT: Final = N_(
+    "Improving the service: the team may not use your conversations for tests, unless you allow it below ({processor} would "
+    "process them)."
+)
+PRIVACY_AGREED: Final = N_("You agreed on {when} (UTC) that {processor} writes my answers (text {version}).")
+PRIVACY_NOT_AGREED: Final = N_(
+    "You have not agreed yet that {processor} writes my answers: I ask when you write to me."
+)
+PRIVACY_EXPORT: Final = N_("📦 Export")
+PRIVACY_IMPORT: Final = N_("📥 Import")
+PRIVACY_FORGET: Final = N_("🗑 Delete …")
+PRIVACY_DAYS: Final = N_("Keep {days} days")
+PRIVACY_DAYS_CHOSEN: Final = N_("✓ Keep {days} days")
+PRIVACY_WARN: Final = N_("Tell me a week before: no")
+PRIVACY_WARNS: Final = N_("✓ Tell me a week before: yes")
+PRIVACY_IMPROVE: Final = N_("Help improve the service: no")
+PRIVACY_IMPROVING: Final = N_("✓ Help improve the service: yes")
+PRIVACY_WITHDRAW: Final = N_("Withdraw my consent")
+PRIVACY_WITHDRAWN: Final = N_(
+    "You withdrew your consent: nothing you write goes to {processor} any more. What is stored stays until you /forget it; "
+    "/human brings a person."
+)
+PRIVACY_RECEIPTS: Final = N_("🧾 Receipts")
+RECEIPTS_NONE: Final = N_("There are no receipts yet: you have not asked for an export, an import or a deletion.")
+RECEIPTS: Final = N_("What you asked for:")
+RECEIPT_ERASED: Final = N_("{id}, {when} (UTC): deletion of {what}, {count} exchanges. {state}")
+RECEIPT_EXPORTED: Final = N_("{id}, {when} (UTC): export, {count} exchanges. {state}")
+RECEIPT_IMPORTED: Final = N_("{id}, {when} (UTC): import, {count} exchanges. {state}")
+RECEIPT_DONE: Final = N_("Done.")
+RECEIPT_OPEN: Final = N_("Under way.")
+RECEIPT_REMOTE: Final = N_("Done here; the chat API confirmed {confirmed} of {asked} deletions.")
+SCOPE_EXCHANGE: Final = N_("one exchange")
+SCOPE_CONVERSATION: Final = N_("a conversation")
+SCOPE_EVERYTHING: Final = N_("everything")
+
+AGING: Final = N_(
+    "By {when} I delete what we said up to {upto}, because it is then older than {days} days. /export gives you a copy, "
+    "/privacy sets how long I keep things."
+)
+
+CONSENT_ASK: Final = N_(
+    "Before I read your message I need your consent: {processor} would process what you write here and write my answers. "
+    "You can withdraw it at any time with /privacy, and delete everything with /forget. Your message waits until you choose; "
+    "/human brings a person without this."
+)
+CONSENT_YES: Final = N_("I agree")
+CONSENT_NO: Final = N_("No, thanks")
+CONSENT_GIVEN: Final = N_("Thank you, I noted that you agree. Just write what you need.")
+CONSENT_REFUSED: Final = N_(
+    "Then I do not read what you write, and your last message went nowhere. /human brings a person; whenever you change your "
+    "mind, just write again."
+)
+CONSENT_LAPSED: Final = N_(
+    "You did not choose for a day, so I dropped your message unread. Write again whenever you like."
+)
+CONSENT_PRIVATE: Final = N_(
+    "I need everybody's consent before I read what they write, so I answer in private chats only. Please write to me there."
+)
+
 OFFLINE_MODEL: Final = N_("a built-in demonstration model")
 UNKNOWN_COMMAND: Final = N_("I do not know this command. Write your question as a plain message, or see /help.")
 ONLY_TEXT: Final = N_("I can read text only so far. Please write what you need in words.")
@@ -99,6 +174,7 @@ HEDGED: Final = N_(
     "⚠️ I could not check the amounts and dates in this answer. Please have a person confirm them before you rely on them."
 )
 CUT_FAULT: Final = N_("✂ The rest of this answer is missing because of a fault.")
+ANSWER_AGAIN: Final = N_("Answer again")
 CONTINUE: Final = N_("Continue")
 PLEASE_CONTINUE: Final = N_("Please continue your last answer where it ended.")
 STOPPED: Final = N_("Stopped. Nothing had been written yet.")
@@ -116,6 +192,14 @@ FORGET_ASK: Final = N_(
     "What should I forget?\n\nDeleted conversations are gone for good: nobody can bring them back, and I will not remember "
     "any of it. The messages stay visible in Telegram until you delete them there."
 )
+FORGET_ONE_ASK: Final = N_(
+    "Should I delete this one exchange, your question and my answer to it? It is gone for good, and I will not remember it. "
+    "The messages stay visible in Telegram until you delete them there."
+)
+FORGET_ONE_UNKNOWN: Final = N_(
+    "I do not remember the message that you replied to, so there is nothing of it to delete."
+)
+FORGET_ONE: Final = N_("Delete this exchange")
 FORGET_THIS: Final = N_("Delete this conversation")
 FORGET_ALL: Final = N_("Delete everything")
 FORGET_EXPORT: Final = N_("Export first")
@@ -137,6 +221,10 @@ FORGOTTEN_MORE: Final = N_(
 FORGOTTEN_REMOTE: Final = N_(
     "{processor} keeps a copy of the conversation, too: I have asked for its deletion, and go on asking until it is "
     "confirmed."
+)
+FORGOTTEN_RECEIPT: Final = N_(
+    "Receipt {id}. Out of reach: Telegram's own copy, what went to a person of the team, and copies of keys in backups, which "
+    "are gone after {days} days at the latest."
 )
 REMOVE_MINE: Final = N_("Remove the bot's messages")
 REMOVED, REMOVED_MANY = NN_(
@@ -257,7 +345,7 @@ COMMANDS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """A sentence with values to fill in. With ``plural``, ``count`` decides which of the two is said."""
+    """A sentence with values to fill in, which may be sentences themselves. With ``plural``, ``count`` decides which of the two is said."""
 
     text: str
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -281,7 +369,11 @@ class Words:
         else:
             text = catalogue.gettext(sentence.text) if sentence.text else ""
         standing = {name: catalogue.gettext(value) if value else "" for name, value in self._standing.items()}
-        values = {**standing, **sentence.values, "count": sentence.count}
+        given = {
+            name: self.say(value, language) if isinstance(value, Sentence) else value
+            for name, value in sentence.values.items()
+        }
+        values = {**standing, **given, "count": sentence.count}
         return text.format_map(values) if "{" in text else text
 
     def worded(self, text: str, language: str) -> str:

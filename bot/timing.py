@@ -9,7 +9,7 @@ class Timing:
     request that was cut off and may still be accepted; sweeps come after it. ``retry``, ``breaker`` and ``rest`` are
     the shortest pauses before a chat API is asked again: by one question, by any, and for one that waits. Operators are
     told of what is seen every ``look``: of a chat API that is down for ``outage``, and of what has been over for
-    ``settle``."""
+    ``settle``. Keys that are too old go every ``expiry``."""
 
     flight: float = 15.0
     lease: float = 10.0
@@ -29,3 +29,4 @@ class Timing:
     look: float = 5.0
     outage: float = 20.0
     settle: float = 30.0
+    expiry: float = 600.0

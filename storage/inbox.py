@@ -19,8 +19,10 @@ from storage.scripts import Store
 
 _OVER: Final = b"!"
 _SWEEP: Final = b"~"
+_AGED: Final = b"="
 _LETTERS: Final = {"update": b"u", "urgent": b"U", "post": b"p"}
 _KINDS: Final = {letter[0]: kind for kind, letter in _LETTERS.items()}
+_TIMED: Final = ("later", "sweeps", "trash", "ages")
 _NO_CAP: Final = 10**9
 _URGENT_ROOM: Final = 20
 """Places beyond the cap: a stop or a deletion must get through where messages pile up."""
@@ -39,8 +41,8 @@ class Mail:
     """One item of a mailbox.
 
     ``kind`` is update, urgent (an update that a running turn must see at once), post (from another chat of the bot),
-    over (mail beyond the cap was turned away) or sweep (look for strays ``above`` a message id). A post bears the id of
-    the update it comes from, with a minus sign.
+    over (mail beyond the cap was turned away), sweep (look for strays ``above`` a message id) or aged (the chat holds
+    something too old). A post bears the id of the update it comes from, with a minus sign.
     """
 
     kind: str
@@ -54,6 +56,8 @@ class Mail:
             return _OVER
         if self.kind == "sweep":
             return b"%b%d" % (_SWEEP, self.above)
+        if self.kind == "aged":
+            return _AGED
         return b"%c%d|%d|%b" % (_LETTERS[self.kind], self.update_id, self.received_ms, self.sealed)
 
     @classmethod
@@ -62,6 +66,8 @@ class Mail:
             return cls("over")
         if raw[:1] == _SWEEP:
             return cls("sweep", above=int(raw[1:]))
+        if raw == _AGED:
+            return cls("aged")
         update_id, received_ms, sealed = raw[1:].split(b"|", 2)
         return cls(_KINDS[raw[0]], int(update_id), int(received_ms), sealed)
 
@@ -191,16 +197,18 @@ class Inbox:
         await self._store.call("XDEL", stream, ready.entry)
 
     async def due(self, trash_age_ms: int) -> Due:
-        """Wakes parked chats and hands out sweeps whose time has come; names the messages that should be gone."""
-        names = [[self._keys.partition(name, n) for name in ("later", "sweeps", "trash")] for n in range(PARTITIONS)]
+        """Wakes parked chats and hands out tasks whose time has come; names the messages that should be gone."""
+        names = [[self._keys.partition(name, n) for name in _TIMED] for n in range(PARTITIONS)]
         replies = await asyncio.gather(*(self._store.script("due", keys, [trash_age_ms]) for keys in names))
         woken = 0
-        for chats, sweeps, _ in replies:
+        for chats, sweeps, _, aged in replies:
             for chat in chats:
                 woken += await self._wake(int(chat))
             for member in sweeps:
                 woken += await self._sweep(member)
-        overdue = [member.split(b":") for _, _, trash in replies for member in trash]
+            for chat in aged:
+                woken += await self._hand_out("ages", chat, _AGED, int(chat))
+        overdue = [member.split(b":") for _, _, trash, _ in replies for member in trash]
         return Due(woken, [(int(chat_id), int(message_id)) for chat_id, message_id in overdue])
 
     async def _wake(self, chat_id: int) -> int:
@@ -209,9 +217,12 @@ class Inbox:
 
     async def _sweep(self, member: bytes) -> int:
         chat_id, above, _ = member.decode().split(":")
-        keys = self._keys.of(int(chat_id))
-        names = [keys.sweeps, keys.chat, keys.mail, keys.ready, keys.stats]
-        return int(await self._store.script("sweep", names, [member, b"~" + above.encode(), chat_id]))
+        return await self._hand_out("sweeps", member, _SWEEP + above.encode(), int(chat_id))
+
+    async def _hand_out(self, name: str, member: bytes, item: bytes, chat_id: int) -> int:
+        keys = self._keys.of(chat_id)
+        names = [self._keys.partition(name, partition_of(chat_id)), keys.chat, keys.mail, keys.ready, keys.stats]
+        return int(await self._store.script("sweep", names, [member, item, chat_id]))
 
     async def prune(self, idle_consumer_ms: int) -> None:
         """Forgets update ids that Telegram can no longer repeat, and consumers that left."""

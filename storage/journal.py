@@ -4,6 +4,7 @@
 See the Lua scripts of the same names for the rules; all of them may be run twice.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -13,7 +14,8 @@ import orjson
 
 from storage.errors import StorageError
 from storage.inbox import Mail, Ready
-from storage.keys import ChatKeys, Keys
+from storage.keynames import WEEK_DAYS
+from storage.keys import ChatKeys, Keys, counts_own_ids
 from storage.scripts import Store
 from storage.usage import Used, used_of
 
@@ -29,6 +31,9 @@ class Fate(Enum):
 
 TIRED_AFTER = 4
 """Claims in a row that ended in nothing, after which a chat rests before the next."""
+
+DAY_MS = 86_400_000
+_TURNS_AT_ONCE = 500
 
 _MOST_SPENT = 10**12
 """A turn's charge at most: what a chat API reports is not ours, and the store counts exactly up to 2^53 only."""
@@ -94,9 +99,9 @@ class Change:
         return orjson.dumps(parts | ({"link": self.link} if self.link else {}))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ChatState:
-    """A claimed chat as ``begin`` found it. Times in ms of the store's clock.
+    """A claimed chat as ``begin`` found it, and as its worker changed it since. Times in ms of the store's clock.
 
     ``window``: the stored turns of topic 0, first to last as the store holds them, where they came along; else empty.
     ``newest``: the highest number given to a conversation; ``chosen``: the language by /language; ``language``: the
@@ -105,7 +110,12 @@ class ChatState:
     ``until_ms``: not before then it is to go on, unless something urgent cannot wait; ``tidy``: our messages of what
     was forgotten last; ``remote``: by topic, what its chat API keeps, sealed; ``waiting``: since when (ms) and why the
     first question waits (``since:why``); ``told_ms``: when a limit was told last; ``used``: what the customer used in
-    this minute, UTC day and UTC month (``m``, ``d``, ``M``).
+    this minute, UTC day and UTC month (``m``, ``d``, ``M``); ``keep_days``: how long the customer wants things kept, 0:
+    as long as the operator; ``oldest``: by topic and conversation, the first turn that was not too old yet; ``fresh``:
+    by topic, conversation and last day of a week, the number of the key that took the place of one that had sealed a
+    removed turn; ``rights``: what the customer agreed to, sealed; ``coming``: conversations (topic, number) of an
+    unfinished import; ``warns``: the customer wants to hear a week before anything is deleted for its age, and heard
+    of what was written up to ``warned_day``; ``day``: on which a turn ended last (UTC days since 1970).
     """
 
     ready: Ready
@@ -136,6 +146,14 @@ class ChatState:
     waiting: str = ""
     told_ms: int = 0
     used: dict[str, Used] = field(default_factory=dict)
+    keep_days: int = 0
+    oldest: dict[tuple[int, int], int] = field(default_factory=dict)
+    fresh: dict[tuple[int, int, int], int] = field(default_factory=dict)
+    rights: bytes = b""
+    coming: list[tuple[int, int]] = field(default_factory=list)
+    warns: bool = False
+    warned_day: int = 0
+    day: int = 0
 
     def conversation_of(self, topic: int) -> int:
         """The number of a topic's current conversation. Numbers of a chat are never used again."""
@@ -157,8 +175,10 @@ class Permit:
 class Journal:
     """The steps of a turn in the store. Raises StaleFenceError where another worker took over, else StorageError."""
 
-    def __init__(self, store: Store, keys: Keys, *, sweep_after: Sequence[float]) -> None:
-        """``sweep_after``: seconds after which a chat is swept for strays when a send's fate was unknown."""
+    def __init__(self, store: Store, keys: Keys, *, sweep_after: Sequence[float], keep_days: int = 0) -> None:
+        """``sweep_after``: seconds after which a chat is swept for strays when a send's fate was unknown;
+        ``keep_days``: how long anything is kept, 0 for ever."""
+        self._keep_days = keep_days
         self._sweeps = " ".join(str(int(seconds * 1000)) for seconds in sweep_after)
         self._store = store
         self._keys = keys
@@ -171,38 +191,15 @@ class Journal:
         reply = await self._store.insist("begin", names, [ready.entry, most, TIRED_AFTER, turns])
         if reply[0] == b"gone":
             return None
-        flat = reply[3]
-        fields = {flat[i].decode(): flat[i + 1] for i in range(0, len(flat), 2)}
-        return ChatState(
-            ready=ready,
-            fence=int(reply[1]),
-            epoch=int(fields.get("epoch", 0)),
-            now_ms=int(reply[2]),
-            mail=[Mail.unpacked(raw) for raw in reply[4]],
-            open_turn=_open_turn(fields),
-            blocked_ms=int(fields.get("blocked", 0)),
-            claims=int(fields.get("claims", 0)),
-            tired=reply[5] == 1,
-            edits=int(fields.get("edits", 0)),
-            last=_by_topic(fields, "n:"),
-            first=_by_topic(fields, "s:"),
-            conversation=_by_topic(fields, "c:"),
-            window=reply[6],
-            base=int(fields.get("base", 0)),
-            newest=int(fields.get("newest", 0)),
-            chosen=fields.get("chosen", b"").decode(),
-            language=fields.get("language", b"").decode(),
-            handed_ms=int(fields.get("handed", 0)),
-            done=int(fields.get("done", 0)),
-            stopped=int(fields.get("stopped", 0)),
-            until_ms=int(fields.get("until", 0)),
-            tidy=[int(number) for number in fields.get("tidy", b"").split(b",") if number],
-            used=used_of(fields, int(reply[2])),
-            remote={int(name[2:]): value for name, value in fields.items() if name.startswith("r:")},
-            waiting=fields.get("waits", b"").decode(),
-            told_ms=int(fields.get("told", 0)),
-            forgetting=orjson.loads(fields["forget"]) if "forget" in fields else {},
-        )
+        state = _state(ready, int(reply[1]), int(reply[2]), _fields(reply[3]))
+        state.mail = [Mail.unpacked(raw) for raw in reply[4]]
+        state.tired, state.window = reply[5] == 1, reply[6]
+        return state
+
+    async def look(self, chat_id: int) -> ChatState:
+        """What a chat is now, without claiming it: for whoever only reads, and needs no fence."""
+        flat = await self._store.call("HGETALL", self._keys.of(chat_id).chat)
+        return _state(Ready(chat_id, ""), 0, int(time.time() * 1000), _fields(flat))
 
     async def permit(
         self, state: ChatState, turn: str, piece: int, above: int, planned: Planned | None, *, again: bool = False
@@ -249,16 +246,18 @@ class Journal:
         marker: bool = False,
         fate: Fate = Fate.SAID,
         blocked_ms: int | None = None,
+        idle: bool = False,
     ) -> bool:
         """Ends the turn and hands the chat on; registers ``message_id`` for ``piece`` first. False: that message lost
-        against another copy and must be deleted (the turn itself is finished all the same)."""
+        against another copy and must be deleted (the turn itself is finished all the same). ``idle``: nobody did
+        anything in this turn."""
         keys = self._of(state)
         turns = keys.turns(topic, state.conversation_of(topic))
         reply = await self._store.insist(
             "finish",
             [
                 *(keys.chat, keys.mail, keys.ready, keys.own, keys.tomb, turns, keys.stats, keys.sweeps, keys.trash),
-                *(keys.past, keys.links),
+                *(keys.past, keys.links, keys.ages),
             ],
             [
                 state.fence,
@@ -273,6 +272,7 @@ class Journal:
                 fate.value,
                 self._sweeps,
                 "" if blocked_ms is None else blocked_ms,
+                "" if idle or not self._keep_days else self._aged_ms(state),
             ],
         )
         lost = reply[1] == b"loser"
@@ -307,6 +307,67 @@ class Journal:
         keys = self._of(state)
         if not await self._store.insist("charge", [keys.chat, keys.stats], [state.fence, *_bounded(spend)]):
             raise StaleFenceError
+
+    @property
+    def most_days(self) -> int:
+        """How many days anything is kept at most, 0 for ever."""
+        return self._keep_days
+
+    def days_kept(self, state: ChatState) -> int:
+        """How many days anything of a chat is kept: the operator's maximum, or less as the customer wishes; 0 for
+        ever."""
+        return min(self._keep_days, state.keep_days or self._keep_days)
+
+    def _aged_ms(self, state: ChatState) -> int:
+        """When to look at what is written now: when it is too old, or a week earlier."""
+        days = self.days_kept(state)
+        early = WEEK_DAYS if state.warns and days > WEEK_DAYS else 0
+        return (state.now_ms // DAY_MS + days + 1 - early) * DAY_MS
+
+    async def age(self, state: ChatState, due_ms: int | None) -> None:
+        """When something of the chat will be too old next; None: there is nothing."""
+        keys, chat_id = self._of(state), state.ready.chat_id
+        if due_ms is None:
+            await self._store.call("ZREM", keys.ages, chat_id)
+        else:
+            await self._store.call("ZADD", keys.ages, due_ms, chat_id)
+
+    async def put(self, state: ChatState, put: dict[str, str], drop: Sequence[str] = ()) -> None:
+        """Changes fields of the chat at once. Raises StaleFenceError."""
+        change = orjson.dumps({"set": put, "del": list(drop)})
+        if not await self._store.insist("put", [self._of(state).chat], [state.fence, change]):
+            raise StaleFenceError
+
+    async def drop_past(self, state: ChatState, talk: tuple[int, int, int]) -> None:
+        """Takes an ended conversation (topic, number, turns) off the list: nothing of it is left."""
+        await self._store.call("LREM", self._of(state).past, 0, "{}:{}:{}".format(*talk))
+
+    async def drop_dead(self, state: ChatState, before_ms: int) -> None:
+        """Removes updates that were set aside before a time."""
+        key = self._of(state).dead
+        found = _fields(await self._store.call("HGETALL", key))
+        old = [name for name, packed in found.items() if Mail.unpacked(packed).received_ms < before_ms]
+        if old:
+            await self._store.call("HDEL", key, *old)
+
+    async def clear(self, state: ChatState) -> bool:
+        """Removes what is left of a chat in which nothing is stored, unless somebody writes just now."""
+        keys = self._of(state)
+        rest = [keys.own, keys.tomb, keys.dead, keys.past, keys.links, keys.notes, keys.remotes]
+        own_ids = [keys.ids] if counts_own_ids(state.ready.chat_id) else []
+        return bool(await self._store.insist("clear", [keys.chat, keys.mail, *rest, *own_ids], [state.fence]))
+
+    async def place(
+        self, state: ChatState, topic: int, conversation: int, turns: Sequence[tuple[int, bytes]], *, new: bool = False
+    ) -> None:
+        """Writes values of turns by their numbers, b"" for none; only over such as are there, unless they are ``new``.
+        Raises StaleFenceError."""
+        keys = self._of(state)
+        names = [keys.chat, keys.turns(topic, conversation)]
+        for at in range(0, len(turns), _TURNS_AT_ONCE):
+            values = [part for turn in turns[at : at + _TURNS_AT_ONCE] for part in turn]
+            if not await self._store.insist("place", names, [state.fence, "1" if new else "0", *values]):
+                raise StaleFenceError
 
     async def set_aside(self, state: ChatState, mail: Mail) -> None:
         """Keeps a sealed update that could not be handled, for the operator."""
@@ -395,6 +456,61 @@ class Journal:
 
 def _bounded(spend: tuple[int, int, int]) -> list[int]:
     return [min(max(amount, 0), _MOST_SPENT) for amount in spend]
+
+
+def _fields(reply: Any) -> dict[str, bytes]:
+    """A hash as the store's client gives it, from a script or from a command."""
+    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
+    return {name.decode(): value for name, value in pairs}
+
+
+def _state(ready: Ready, fence: int, now_ms: int, fields: dict[str, bytes]) -> ChatState:
+    return ChatState(
+        ready=ready,
+        fence=fence,
+        epoch=int(fields.get("epoch", 0)),
+        now_ms=now_ms,
+        mail=[],
+        open_turn=_open_turn(fields),
+        blocked_ms=int(fields.get("blocked", 0)),
+        claims=int(fields.get("claims", 0)),
+        edits=int(fields.get("edits", 0)),
+        last=_by_topic(fields, "n:"),
+        first=_by_topic(fields, "s:"),
+        conversation=_by_topic(fields, "c:"),
+        base=int(fields.get("base", 0)),
+        newest=int(fields.get("newest", 0)),
+        chosen=fields.get("chosen", b"").decode(),
+        language=fields.get("language", b"").decode(),
+        handed_ms=int(fields.get("handed", 0)),
+        done=int(fields.get("done", 0)),
+        stopped=int(fields.get("stopped", 0)),
+        until_ms=int(fields.get("until", 0)),
+        tidy=[int(number) for number in fields.get("tidy", b"").split(b",") if number],
+        used=used_of(fields, now_ms),
+        remote={int(name[2:]): value for name, value in fields.items() if name.startswith("r:")},
+        waiting=fields.get("waits", b"").decode(),
+        told_ms=int(fields.get("told", 0)),
+        forgetting=orjson.loads(fields["forget"]) if "forget" in fields else {},
+        keep_days=int(fields.get("keep", 0)),
+        warns="warn" in fields,
+        warned_day=int(fields.get("warned", 0)),
+        day=int(fields.get("day", 0)),
+        oldest={_place(name[2:]): int(value) for name, value in fields.items() if name.startswith("o:")},
+        fresh={_week(name): int(value) for name, value in fields.items() if name.startswith("g:")},
+        rights=fields.get("rights", b""),
+        coming=[_place(entry) for entry in fields.get("coming", b"").decode().split()],
+    )
+
+
+def _place(text: str) -> tuple[int, int]:
+    topic, _, conversation = text.partition(":")
+    return int(topic), int(conversation)
+
+
+def _week(name: str) -> tuple[int, int, int]:
+    _, topic, conversation, day = name.split(":")
+    return int(topic), int(conversation), int(day)
 
 
 def _by_topic(fields: dict[str, bytes], prefix: str) -> dict[int, int]:

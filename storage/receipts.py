@@ -5,6 +5,8 @@ reach. Which of them concern a chat is listed with the chat alone, so that nobod
 erasure's record is the receipt that stays when everything else is gone.
 """
 
+import hashlib
+import hmac
 import secrets
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
@@ -20,6 +22,7 @@ _ALPHABET: Final = "23456789ABCDEFGHJKMNPQRSTVWXYZ"
 
 _ID_SIGNS: Final = 12
 _PAGE: Final = 500
+_DAY_MS: Final = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,21 +48,38 @@ class Receipt:
 
 def fresh_id() -> str:
     """An id that tells nothing and cannot be guessed: 58 bits, as ``XXXX-XXXX-XXXX``."""
-    signs = "".join(secrets.choice(_ALPHABET) for _ in range(_ID_SIGNS))
+    return readable_id(secrets.token_bytes(16))
+
+
+def readable_id(random: bytes) -> str:
+    """The same of bytes that look random, 16 or more."""
+    number = int.from_bytes(random[:16], "big")
+    signs = ""
+    for _ in range(_ID_SIGNS):
+        number, place = divmod(number, len(_ALPHABET))
+        signs += _ALPHABET[place]
     return "-".join(signs[place : place + 4] for place in range(0, _ID_SIGNS, 4))
 
 
 class Receipts:
-    """Raises StorageError. Everything may be done twice."""
+    """``keep_days``: how long each is kept; ``secret``: makes ids. Raises StorageError. All may be done twice."""
 
-    def __init__(self, store: Store, keys: Keys) -> None:
+    def __init__(self, store: Store, keys: Keys, *, keep_days: int, secret: bytes = b"") -> None:
         self._store = store
         self._keys = keys
+        self._keep_ms = keep_days * _DAY_MS
+        self._secret = secret
+
+    def id_of(self, chat_id: int, source: int) -> str:
+        """The id for what an update asks for: the same whoever carries it out, and it leads nobody back to the chat."""
+        return readable_id(hmac.digest(self._secret, b"receipt|%d|%d" % (chat_id, source), hashlib.sha256))
 
     async def put(self, chat_id: int, receipt: Receipt) -> None:
         """Writes a record, or what became of it since; what chat APIs confirmed stays as it is."""
         packed = orjson.dumps({name: value for name, value in asdict(receipt).items() if name not in _COUNTED})
-        await self._store.call("ZADD", self._keys.of(chat_id).receipts, "NX", receipt.asked_ms, receipt.id)
+        of_chat = self._keys.of(chat_id).receipts
+        await self._store.call("ZADD", of_chat, "NX", receipt.asked_ms, receipt.id)
+        await self._store.call("PEXPIREAT", of_chat, receipt.asked_ms + self._keep_ms)
         await self._store.call("ZADD", self._keys.requests, "NX", receipt.asked_ms, receipt.id)
         await self._store.call("HSET", self._keys.receipts, receipt.id, packed)
 
@@ -71,15 +91,19 @@ class Receipts:
         """Those of a chat, oldest first."""
         return await self._read(await self._store.call("ZRANGE", self._keys.of(chat_id).receipts, 0, -1))
 
+    async def count(self, chat_id: int) -> int:
+        """How many a chat has."""
+        return int(await self._store.call("ZCARD", self._keys.of(chat_id).receipts))
+
     async def newest(self, most: int, *, before_ms: int = 0) -> list[Receipt]:
         """The newest of all, newest first; ``before_ms``: only those asked for earlier."""
         highest = f"({before_ms}" if before_ms else "+inf"
         page = ("ZREVRANGEBYSCORE", self._keys.requests, highest, "-inf", "LIMIT", 0, most)
         return await self._read(await self._store.call(*page))
 
-    async def expire(self, before_ms: int) -> int:
-        """Removes the records of what was asked for earlier; how many."""
-        count = 0
+    async def expire(self, now_ms: int) -> int:
+        """Removes the records that are too old; how many."""
+        count, before_ms = 0, now_ms - self._keep_ms
         while ids := await self._store.call(
             "ZRANGEBYSCORE", self._keys.requests, "-inf", f"({before_ms}", "LIMIT", 0, _PAGE
         ):

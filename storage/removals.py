@@ -50,8 +50,8 @@ class Removals:
 
     async def done(self, removal: Removal, receipt_id: str = "", *, given_up: bool = False) -> None:
         """Takes an entry off, and counts it on the receipt that promised it."""
-        counted = f"{receipt_id}:{'g' if given_up else 'c'}" if receipt_id else ""
-        await self._store.insist("removed", [self._key, self._receipts], [removal.packed(), counted])
+        arguments: list[str | bytes | int | float] = [removal.packed(), receipt_id, "g" if given_up else "c"]
+        await self._store.insist("removed", [self._key, self._receipts], arguments)
 
     async def put_off(self, removal: Removal, due_ms: int) -> None:
         await self._store.call("ZADD", self._key, "XX", due_ms, removal.packed())

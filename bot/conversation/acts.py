@@ -6,40 +6,49 @@ from typing import Final
 
 from bot import alerts, texts
 from bot.conversation import deeds
-from bot.conversation.batch import MOST_MAIL, Batch
+from bot.conversation.batch import Batch
+from bot.conversation.consent import Consenting
 from bot.conversation.control import Watch
+from bot.conversation.data_acts import DataActs
 from bot.conversation.deeds import Outcome
 from bot.conversation.desk import Desk
-from bot.conversation.intents import Act, Deed, Letter, Notice, Question, Sender
+from bot.conversation.intents import Act, Deed, Letter, Question, Sender
 from bot.conversation.record import Record
 from bot.conversation.shown import with_marks
 from bot.conversation.speaker import Plan, Speaker, now
-from bot.errors import TelegramError
-from bot.logs import get_logger
-from bot.privacy.erase import receipt
 from storage.datakey import DataKey
 from storage.journal import Change, ChatState
 
-_PRESS_SECONDS: Final = 5.0
 _TO_OPERATORS: Final = frozenset({"opening", "relay", "ended", "failed"})
-_log = get_logger(__name__)
 
 
 class Acts:
     """Each act ends its turn. Raises StaleFenceError, LaterError, StorageError, CalledAwayError."""
 
-    def __init__(self, desk: Desk, speaker: Speaker) -> None:
+    def __init__(self, desk: Desk, speaker: Speaker, data: DataActs, consenting: Consenting) -> None:
         self._desk = desk
         self._speaker = speaker
+        self._data = data
+        self._consenting = consenting
 
     async def carry_out(self, state: ChatState, batch: Batch, act: Act, watch: Watch) -> None:
         """A command, or a press of a button."""
-        self._end_waiting_signs(batch.presses)
+        self._speaker.end_waiting_signs(batch.presses)
         match act.deed:
             case Deed.EXPORT:
-                await self._export(state, batch, act, watch)
+                await self._data.export(state, batch, act, watch)
             case Deed.TIDY if act.by == act.user:
-                await self._tidy(state, batch)
+                await self._data.tidy(state, batch)
+            case Deed.PRIVACY:
+                await self._data.settings(state, batch, act)
+            case Deed.CONSENT:
+                await self._consenting.pressed(state, batch, act)
+            case Deed.FORGET if act.reply_to:
+                await self._data.ask_about_one(state, batch, act)
+            case Deed.ERASE if act.argument == deeds.ONE:
+                await self._data.erase_one(state, batch, act)
+            case Deed.AGED:
+                await self._data.age(state, batch)
             case Deed.PERSON:
                 await self._call_person(state, batch, act)
             case Deed.BACK:
@@ -47,10 +56,17 @@ class Acts:
             case _:
                 await self._speaker.tell(state, batch, deeds.outcome(state, batch, act))
 
-    def as_question(self, state: ChatState, batch: Batch, act: Act) -> Batch:
-        """A press of Continue is a question like any other."""
-        self._end_waiting_signs(batch.presses)
-        text = self._desk.words.say(texts.PLEASE_CONTINUE, self._speaker.language(state, batch))
+    async def as_question(self, state: ChatState, batch: Batch, act: Act) -> Batch | None:
+        """A press of Continue, or of Answer again, is a question like any other; None where it means nothing now."""
+        if act.deed is Deed.AGAIN:
+            turn = await self._desk.window.turn(state, act.topic, act.number)
+            text = turn.record.question if turn else ""
+        else:
+            goes_on = deeds.goes_on(state, act)
+            text = self._desk.words.say(texts.PLEASE_CONTINUE, self._speaker.language(state, batch)) if goes_on else ""
+        if not text:
+            return None
+        self._speaker.end_waiting_signs(batch.presses)
         question = Question(
             act.message_id, act.topic, text, int(time.time()), len(text), language=act.language, name=act.name
         )
@@ -100,33 +116,6 @@ class Acts:
             return None
         return letter.chat_id, letter.copy, self._desk.words.say(texts.RELAY_OTHER, language)
 
-    # ---- forgetting
-    async def begin_forget(self, state: ChatState) -> bool:
-        """Whether a confirmed forget is in the mail: it goes before everything that was written before it."""
-        opened = state.open_turn
-        if state.forgetting:
-            return False  # one at a time: the receipt of the last one goes first
-        mail = state.mail if len(state.mail) < MOST_MAIL else await self._desk.journal.mail(state)
-        for place, item, act in await self._desk.reader.urgent(state, mail):
-            if not deeds.is_confirmed(state, act, item.received_ms):
-                continue
-            topic = None if act.argument == deeds.ALL else act.topic
-            if opened is not None and (opened.kind == "relay" or topic not in {None, opened.topic}):
-                return False  # what is being said is none of what is forgotten
-            self._end_waiting_signs([act.pressed] if act.pressed else [])
-            beside = await self._desk.reader.beside(state, mail[: place + 1], topic)
-            language = state.chosen or act.language or state.language
-            await self._desk.eraser.begin(state, act, place + 1, beside, language)
-            await self._desk.journal.park(state, 0)
-            return True
-        return False
-
-    async def go_on_forgetting(self, state: ChatState) -> None:
-        """Carries out a forget that has begun, and tells what was deleted."""
-        await self._desk.eraser.go_on(state, state.forgetting)
-        place = Batch(notice=Notice("", state.forgetting["topic"]))
-        await self._speaker.tell(state, place, receipt(state.forgetting))
-
     # ---- the others
     async def _call_person(self, state: ChatState, batch: Batch, act: Act) -> None:
         past = await self._desk.window.read(state, batch.topic)
@@ -140,33 +129,3 @@ class Acts:
         said = self._desk.words.say(outcome.text, self._speaker.language(state, batch))
         record = with_marks(now(Record(batch.asked, "")), state="handed", show=said)
         await self._speaker.say(state, batch, Plan(record, "answer", outcome.change))
-
-    async def _export(self, state: ChatState, batch: Batch, act: Act, watch: Watch) -> None:
-        if not act.private:
-            await self._speaker.tell(state, batch, Outcome(texts.EXPORT_PRIVATE))
-            return
-        record = await self._desk.parcels.plan(state, self._speaker.language(state, batch))
-        if record is None:
-            await self._speaker.tell(state, batch, Outcome(texts.EXPORT_NOTHING))
-            return
-        await self._speaker.say(state, batch, Plan(record, "export"), watch)
-
-    async def _tidy(self, state: ChatState, batch: Batch) -> None:
-        """Removes our own messages of what was forgotten, as far as Telegram lets us."""
-        count = 0
-        for message_id in state.tidy:
-            count += await self._desk.lane.withdraw(state.ready.chat_id, message_id)
-        sentence = texts.Sentence(texts.REMOVED, plural=texts.REMOVED_MANY, count=count)
-        await self._speaker.tell(state, batch, Outcome(sentence, change=Change(drop=["tidy"])))
-
-    def _end_waiting_signs(self, presses: list[str]) -> None:
-        for callback_id in presses:
-            self._desk.aside(self._answer_press(callback_id))
-
-    async def _answer_press(self, callback_id: str) -> None:
-        """Ends the button's waiting sign; after some minutes Telegram no longer takes it."""
-        try:
-            parameters = {"callback_query_id": callback_id}
-            await self._desk.telegram.call("answerCallbackQuery", parameters, seconds=_PRESS_SECONDS)
-        except TelegramError as error:
-            _log.info("press.unanswered", reason=str(error))

@@ -11,21 +11,26 @@ import orjson
 from bot import texts
 from bot.conversation.intents import Act, Correction, Deed, Intent, Letter, Nothing, Notice, Presence, Question
 from bot.conversation.notebook import Notebook
-from bot.conversation.post import mail_bound, mail_key
+from bot.conversation.post import mail_bound
 from bot.conversation.record import Asked
 from bot.conversation.window import Window
 from bot.delivery.form import utf16_units
 from bot.delivery.lane import Lane
 from bot.logs import get_logger
 from storage.errors import SealBrokenError
+from storage.history import StoredTurn
 from storage.inbox import Mail
 from storage.journal import ChatState, Fate, Journal
+from storage.keynames import mail_key
 from storage.vault import Vault
 
 Dispatch = Callable[[dict[str, Any]], Awaitable[Intent]]
 
 MOST_MAIL: Final = 200
 """Items that one turn looks at; the rest waits for the next."""
+
+ALL: Final = "all"
+"""The scope of a forget that takes everything."""
 
 CALLS_AWAY: Final = frozenset({Deed.STOP, Deed.PERSON, Deed.FORGET})
 """What ends the wait for an answer: it covers the questions before it."""
@@ -62,6 +67,9 @@ class Batch:
     blocked_ms: int = 0
     calls_away: frozenset[Deed] = CALLS_AWAY
     corrections: list[tuple[Correction, int]] = field(default_factory=list)
+    corrected: list[tuple[int, StoredTurn]] = field(default_factory=list)
+    consent: Act | None = None
+    received_ms: int = 0
 
     @property
     def topic(self) -> int:
@@ -91,10 +99,8 @@ class Batch:
             return True
         if self.act is not None:
             return self.act.deed is Deed.EXPORT and isinstance(intent, Act) and intent.deed is Deed.EXPORT
-        if self.notice is not None or self.letter is not None:
-            return False
         if not self.questions:
-            return True
+            return self.notice is None and self.letter is None
         first, last = self.questions[0], self.questions[-1]
         if isinstance(intent, Question):
             if intent.topic != self.topic or intent.other != first.other or intent.reply_to:
@@ -102,7 +108,8 @@ class Batch:
             # Only the first part of a long reply that Telegram cut says what it replies to.
             return not first.reply_to or last.units >= _PART_UNITS
         if isinstance(intent, Act):
-            return intent.deed in self.calls_away and intent.topic == self.topic and not first.other
+            called_away = intent.deed in self.calls_away and intent.topic == self.topic and not first.other
+            return self.consent is None if intent.deed is Deed.CONSENT else called_away
         return isinstance(intent, Correction) and self._place(intent) is not None
 
     def add(self, intent: Intent, item: Mail) -> None:
@@ -113,7 +120,10 @@ class Batch:
         elif isinstance(intent, Notice):
             self.notice = intent
         elif isinstance(intent, Act):
-            self.act, self.last = intent, item.update_id
+            if intent.deed is Deed.CONSENT and self.questions:
+                self.consent = intent
+            else:
+                self.act, self.last, self.received_ms = intent, item.update_id, item.received_ms
             self.presses += [intent.pressed] if intent.pressed else []
         elif isinstance(intent, Letter):
             self.letter, self.last = intent, item.update_id
@@ -188,10 +198,9 @@ class Reader:
 
         ``topic``: the one that is forgotten, None for all.
         """
-        own = await self._vault.standing_key(state.ready.chat_id, mail_key(state.epoch))
         kept = []
         for item in mail:
-            if not item.sealed or await self._vault.key_of(item.sealed) != own:
+            if not item.sealed or not await self._is_own(state, item):
                 kept.append(item)
             elif topic is not None and item.kind != "post":
                 try:
@@ -201,6 +210,12 @@ class Reader:
                 if getattr(intent, "topic", topic) != topic:
                     kept.append(item)
         return kept
+
+    async def _is_own(self, state: ChatState, item: Mail) -> bool:
+        """Whether an item is sealed under the chat's own key, and not under that of a customer whom it is about."""
+        sealer = await self._vault.key_of(item.sealed)
+        own = await self._vault.standing_key(state.ready.chat_id, mail_key(state.epoch, item.received_ms / 1000))
+        return sealer is None or sealer == own
 
     async def _continued(self, state: ChatState, known: int, until: float) -> bool:
         """Telegram splits a long paste into messages of 4,096 units: the rest is on its way."""
@@ -240,7 +255,8 @@ class Reader:
             await self._lane.sweep(state, item.above)
         if isinstance(intent, Correction) and not batch.replace(intent, utf16_units(intent.text)):
             if turn := await self._window.correct(state, intent):
-                await self._notebook.rebuild(state, intent.topic, turn)
+                await self._notebook.rebuild(state, intent.topic, turn.number)
+                batch.corrected.append((intent.topic, turn))
             batch.corrections.append((intent, item.update_id))
         batch.add(intent, item)
 
@@ -249,6 +265,8 @@ class Reader:
             return Notice(texts.TOO_MANY)
         if item.kind == "sweep":
             return Nothing("sweep")
+        if item.kind == "aged":
+            return Act(Deed.AGED)
         bound = mail_bound(state.ready.chat_id, item.update_id, state.epoch)
         try:
             content = await self._vault.open_any(item.sealed, bound)
@@ -260,8 +278,15 @@ class Reader:
             return Notice(texts.UNREADABLE)
         if item.kind == "post":
             return Letter(**orjson.loads(content), sealed=item.sealed)
+        if item.update_id < 0:
+            return ordered(orjson.loads(content))
         try:
             return await self._dispatch(orjson.loads(content))
         except Exception as error:
             _log.exception("handler.failed", update=item.update_id)
             raise HandlerFailedError(item) from error
+
+
+def ordered(content: dict[str, Any]) -> Act:
+    """What whoever runs the service wants done in a chat, see ``Post.order``."""
+    return Act(Deed.ERASE, argument=ALL, receipt=content["receipt"], quiet=bool(content["quiet"]))

@@ -17,6 +17,7 @@ from bot.logs import get_logger
 
 CONFIRMED: Final = "erase"
 PERSON: Final = "person"
+CONSENT: Final = "consent"
 """What the data of the buttons that are urgent begins with."""
 
 _COMMAND: Final = re.compile(r"/(stop|forget|human)(@\w+)?(\s|$)", re.IGNORECASE)
@@ -30,7 +31,7 @@ def is_urgent(update: dict[str, Any]) -> bool:
         return True
     press = update.get("callback_query")
     if isinstance(press, dict):
-        return str(press.get("data") or "").partition(":")[0] in {CONFIRMED, PERSON}
+        return str(press.get("data") or "").partition(":")[0] in {CONFIRMED, PERSON, CONSENT}
     message = update.get("message")
     text = message.get("text") if isinstance(message, dict) else None
     return isinstance(text, str) and _COMMAND.match(text) is not None

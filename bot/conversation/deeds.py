@@ -9,16 +9,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from bot import texts
-from bot.conversation.batch import Batch
+from bot.conversation.batch import ALL, Batch
 from bot.conversation.control import CONFIRMED, PERSON
 from bot.conversation.intents import Act, Deed
 from bot.conversation.shown import Buttons
 from bot.texts import LANGUAGES, Sentence
 from storage.journal import Change, ChatState
 
+__all__ = ["ALL", "CONFIRM_SECONDS", "ONE", "PERSON_BUTTON", "THIS", "Outcome", "forget", "goes_on", "is_confirmed"]
+__all__ += ["is_in_time", "outcome"]
+
 CONFIRM_SECONDS: Final = 300
-ALL: Final = "all"
 THIS: Final = "this"
+ONE: Final = "one"
 PERSON_BUTTON: Final[Buttons] = (((texts.TALK_TO_A_PERSON, PERSON),),)
 
 
@@ -28,7 +31,7 @@ class Outcome:
     that follow, each after a blank line; ``language``: said in this one, whatever the chat's is."""
 
     text: Sentence | str
-    also: tuple[str, ...] = ()
+    also: tuple[Sentence | str, ...] = ()
     buttons: Buttons = ()
     change: Change | None = None
     language: str = ""
@@ -44,7 +47,7 @@ def outcome(state: ChatState, batch: Batch, act: Act) -> Outcome:
         case Deed.LANGUAGE:
             found = _language(act)
         case Deed.FORGET:
-            found = _forget(state, act, (texts.ASK_AGAIN,) if batch.questions else ())
+            found = forget(state, act, (texts.ASK_AGAIN,) if batch.questions else ())
         case Deed.ERASE:  # one that is not confirmed
             found = Outcome(texts.NOT_YOURS if act.by != act.user else texts.FORGET_EXPIRED)
         case Deed.KEEP:
@@ -63,7 +66,7 @@ def _anew(state: ChatState, topic: int) -> Outcome:
         return Outcome(texts.ANEW)
     fresh = str(max(state.newest, number) + 1)
     put = {f"c:{topic}": fresh, "newest": fresh}
-    drop = [f"n:{topic}", f"s:{topic}", f"r:{topic}"]
+    drop = [f"{name}:{topic}" for name in ("n", "s", "r")]
     return Outcome(texts.ANEW, change=Change(put, drop, [f"{topic}:{number}:{last}"]))
 
 
@@ -77,17 +80,20 @@ def _language(act: Act) -> Outcome:
     return Outcome(texts.LANGUAGE_CHOSEN, change=Change({"chosen": act.argument}), language=act.argument)
 
 
-def _forget(state: ChatState, act: Act, also: tuple[str, ...]) -> Outcome:
+def forget(state: ChatState, act: Act, also: tuple[str, ...], *, one: tuple[int, int] | None = None) -> Outcome:
     """Asks which, by buttons that are good for five minutes. Everything can always go: besides what was answered there
-    may be questions that were not."""
+    may be questions that were not. ``one``: conversation and number of the exchange that is meant."""
     until = int(time.time()) + CONFIRM_SECONDS
     bound = f"{act.topic}:{state.conversation_of(act.topic)}:{act.user}:{until}"
     rows = [((texts.FORGET_EXPORT, "export"),)] if act.private else []
+    if one is not None:
+        data = f"{CONFIRMED}:{ONE}:{act.topic}:{one[0]}:{act.user}:{until}:{one[1]}"
+        rows.append(((texts.FORGET_ONE, data),))
     if state.last.get(act.topic):
         rows.append(((texts.FORGET_THIS, f"{CONFIRMED}:{THIS}:{bound}"),))
     rows.append(((texts.FORGET_ALL, f"{CONFIRMED}:{ALL}:{bound}"),))
     rows.append(((texts.FORGET_CANCEL, f"keep:{act.user}"),))
-    return Outcome(texts.FORGET_ASK, also, tuple(rows))
+    return Outcome(texts.FORGET_ONE_ASK if one else texts.FORGET_ASK, also, tuple(rows))
 
 
 def goes_on(state: ChatState, act: Act) -> bool:
@@ -96,11 +102,17 @@ def goes_on(state: ChatState, act: Act) -> bool:
 
 
 def is_confirmed(state: ChatState, act: Act, received_ms: int) -> bool:
-    """Whether a press deletes: by who asked, in time, and while what was asked about still stands."""
-    return (
-        act.deed is Deed.ERASE
-        and act.by == act.user
-        and received_ms / 1000 <= act.until
+    """Whether a press deletes at once: by who asked, in time, and while what was asked about still stands; or whoever
+    runs the service orders it."""
+    if act.deed is not Deed.ERASE or act.argument == ONE:
+        return False
+    return bool(act.receipt) or (
+        is_in_time(act, received_ms)
         and act.conversation == state.conversation_of(act.topic)
         and bool(act.argument == ALL or state.last.get(act.topic))
     )
+
+
+def is_in_time(act: Act, received_ms: int) -> bool:
+    """Whether a button that deletes was pressed by who asked, before it ended."""
+    return act.by == act.user and received_ms / 1000 <= act.until

@@ -22,9 +22,13 @@ from bot.delivery.pace import Pace
 from bot.delivery.telegram import TelegramClient
 from bot.metrics import Metrics
 from bot.privacy.erase import Eraser
+from bot.privacy.retention import Retention
+from bot.privacy.wishes import Consents
 from bot.safety.guard import Guard
 from bot.texts import Words
+from storage.history import History
 from storage.journal import Journal
+from storage.receipts import Receipts
 from storage.vault import Vault
 
 
@@ -32,7 +36,7 @@ from storage.vault import Vault
 class Manner:
     """How answers are made: the prompt's text, the budget of a request in tokens, the way to a person; ``rich``: as
     rich messages, where they fit into one; ``outage_ms``: how long questions wait while no chat API answers,
-    ``rest_ms``: at least so long before one is asked again."""
+    ``rest_ms``: at least so long before one is asked again; ``key_backup_days``: how long copies of keys may live."""
 
     prompt: str
     context_tokens: int
@@ -41,6 +45,7 @@ class Manner:
     rich: bool
     outage_ms: int
     rest_ms: int
+    key_backup_days: int
 
     @property
     def contact(self) -> tuple[str, ...]:
@@ -58,6 +63,7 @@ class Desk:
     """The parts that turns share. ``recheck``: seconds for which a check of the fence holds."""
 
     journal: Journal
+    history: History
     window: Window
     vault: Vault
     lane: Lane
@@ -72,6 +78,9 @@ class Desk:
     control: Control
     hand_off: HandOff
     eraser: Eraser
+    consents: Consents
+    retention: Retention
+    receipts: Receipts
     parcels: Parcels
     post: Post
     words: Words

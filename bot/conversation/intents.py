@@ -67,6 +67,11 @@ class Deed(Enum):
     ANEW = auto()
     LANGUAGE = auto()
     FORGET = auto()  # asks which
+    AGAIN = auto()  # answers a question anew, after a correction
+    AGED = auto()  # something is too old
+    PRIVACY = auto()  # shows the settings, or changes one
+    CONSENT = auto()  # to what the service does
+    IMPORT = auto()  # asks for a file, or takes what it held
     ERASE = auto()  # confirmed
     KEEP = auto()  # cancelled
     TIDY = auto()  # our own messages, after a forget
@@ -83,7 +88,8 @@ class Act:
 
     ``argument``: the language chosen, or the scope of a forget; ``number``: the turn that is to go on;
     ``draft_id``: of a stop by Telegram's own button; ``conversation``, ``user`` and ``until`` (s) bind a confirmation;
-    ``by``: who pressed; ``private``: their own chat.
+    ``by``: who pressed; ``private``: their own chat; ``receipt``: of a deletion that the operator asks for, and
+    ``quiet``: nobody is told of it.
     """
 
     deed: Deed
@@ -101,6 +107,8 @@ class Act:
     reply_to: int = 0
     private: bool = True
     name: str = ""
+    receipt: str = ""
+    quiet: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any, Final
 import orjson
 
 from storage.inbox import Inbox, Mail
+from storage.keynames import mail_key
 from storage.vault import Vault
 
 _EPOCHS_REMEMBERED: Final = 200_000
@@ -26,7 +27,7 @@ class Post:
         """Stores an update; ok, seen or full."""
         epoch = self._epochs.get(chat_id, 0)
         while True:
-            name = mail_key(epoch)
+            name = mail_key(epoch, received_ms / 1000)
             key = self._vault.cached_key(chat_id, name) or await self._vault.key(chat_id, name)
             sealed = self._vault.seal(key, content, mail_bound(chat_id, update_id, epoch))
             mail = Mail("urgent" if urgent else "update", update_id, received_ms, sealed)
@@ -36,24 +37,27 @@ class Post:
             # The chat was forgotten since: what comes after it belongs under its new key.
             epoch = self._remember(chat_id, enqueued.epoch)
 
+    async def order(self, chat_id: int, number: int, content: dict[str, Any]) -> None:
+        """Has something done in a chat at once, for whoever runs the service (see ``batch.ordered``). ``number``: above
+        zero, another one for each order: it is carried out once."""
+        received_ms, packed = int(time.time() * 1000), orjson.dumps(content)
+        await self.update(chat_id, -number, received_ms, packed, urgent=True)
+
     async def letter(
         self, chat_id: int, cause: int, content: dict[str, Any], *, about: tuple[int, int] | None = None
     ) -> None:
         """Posts a letter into another chat, once for each update that causes it. ``about``: another customer than the
         reader, and the epoch of their chat: then nothing is posted when that was forgotten meanwhile."""
         epoch = self._epochs.get(chat_id, 0)
-        update_id = -cause
+        update_id, now_ms = -cause, int(time.time() * 1000)
         while True:
-            if about is None:
-                key = await self._vault.key(chat_id, mail_key(epoch))
-            else:
-                standing = await self._vault.standing_key(about[0], mail_key(about[1]))
-                # Asked in this order: the key was the chat's own, or what is sealed with it is of no use.
-                if standing is None or await self._inbox.epoch(about[0]) != about[1]:
-                    return
-                key = standing
+            owner, era = about or (chat_id, epoch)
+            key = await self._vault.key(owner, mail_key(era, now_ms / 1000))
+            # Asked in this order: a forget first raises the epoch and then destroys all keys of the old one.
+            if about is not None and await self._inbox.epoch(owner) != era:
+                return
             sealed = self._vault.seal(key, orjson.dumps(content), mail_bound(chat_id, update_id, epoch))
-            mail = Mail("post", update_id, int(time.time() * 1000), sealed)
+            mail = Mail("post", update_id, now_ms, sealed)
             enqueued = await self._inbox.enqueue(chat_id, epoch, mail)
             if enqueued.answer != "epoch":
                 return
@@ -64,11 +68,6 @@ class Post:
             self._epochs.clear()
         self._epochs[chat_id] = epoch
         return epoch
-
-
-def mail_key(epoch: int) -> str:
-    """The name of the key of a chat's mail."""
-    return f"mail.{epoch}"
 
 
 def mail_bound(chat_id: int, update_id: int, epoch: int) -> str:

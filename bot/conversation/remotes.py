@@ -20,11 +20,11 @@ import orjson
 from bot.chat_api.asking import Remote
 from bot.chat_api.client import ChatApi
 from bot.conversation.context import Past
-from bot.conversation.window import talk_key
 from bot.errors import ChatApiError
 from bot.logs import get_logger
 from storage.errors import SealBrokenError, StorageError
 from storage.journal import ChatState, Journal, StaleFenceError
+from storage.keynames import day_of, talk_key
 from storage.removals import Removal, Removals
 from storage.vault import Vault
 
@@ -110,14 +110,17 @@ class Remotes:
             raise StaleFenceError
 
     async def _sealed(self, state: ChatState, topic: int, content: dict[str, Any]) -> bytes:
-        name = talk_key(topic, state.conversation_of(topic))
+        name = talk_key(topic, state.conversation_of(topic), day_of(time.time()), state.fresh)
         chat_id = state.ready.chat_id
         key = self._vault.cached_key(chat_id, name) or await self._vault.key(chat_id, name)
         return self._vault.seal(key, orjson.dumps(content), _bound(state, topic))
 
     # ---- deleting
-    async def condemn(self, state: ChatState, conversations: Collection[tuple[int, int]] | None) -> int:
-        """Has all deleted that is kept of conversations (topic, number), None for all; how many things that are.
+    async def condemn(
+        self, state: ChatState, conversations: Collection[tuple[int, int]] | None, receipt_id: str = ""
+    ) -> int:
+        """Has all deleted that is kept of conversations (topic, number), None for all; how many things that are. What
+        becomes of it is counted on the receipt.
 
         To be done before the customer's keys go: afterwards nobody can read what they are called. May be done twice.
         """
@@ -128,7 +131,7 @@ class Remotes:
                 continue
             try:
                 bound = f"{state.ready.chat_id}|remote|{topic}|{number}"
-                doomed.append(orjson.loads(await self._vault.open_any(sealed, bound)))
+                doomed.append(orjson.loads(await self._vault.open_any(sealed, bound)) | {"r": receipt_id})
             except SealBrokenError:
                 continue
         await self._condemn(doomed)
@@ -161,24 +164,29 @@ class Remotes:
         """Has deleted what is due; what fails is put off, further each time."""
         now = int(time.time() * 1000)
         for removal in await self._removals.due(now, _AT_ONCE):
+            fields = await self._told(removal)
             try:
-                done = await self._remove(removal)
+                done = not fields or await self._remove(fields)
             except (ChatApiError, StorageError) as error:
                 _log.info("remote.kept", error=type(error).__name__)
                 done = False
             age = now - removal.asked_ms
             if done or age > _GIVEN_UP_MS:
                 _log.info("remote.deleted" if done else "remote.given_up")
-                await self._removals.done(removal)
+                await self._removals.done(removal, fields.get("r", ""), given_up=not done)
             else:
                 pause = min(max(age // 2, _FIRST_PAUSE_MS), _LONGEST_PAUSE_MS)
                 await self._removals.put_off(removal, now + pause)
 
-    async def _remove(self, removal: Removal) -> bool:
+    async def _told(self, removal: Removal) -> dict[str, Any]:
+        """What an entry says; nothing where it does not open."""
         try:
-            fields = orjson.loads(await self._vault.open_any(removal.sealed, _BOUND))
+            fields: dict[str, Any] = orjson.loads(await self._vault.open_any(removal.sealed, _BOUND))
         except SealBrokenError:
-            return True
+            return {}
+        return fields
+
+    async def _remove(self, fields: dict[str, Any]) -> bool:
         endpoint = self._chat_api.endpoint(fields["e"])
         if endpoint is None:
             return False  # not configured any more: perhaps it comes back

@@ -7,6 +7,7 @@ from bot.conversation.intents import Sender
 from bot.conversation.record import Record
 from bot.delivery.form import LIMIT, MOST_ENTITIES, Piece, pieces_of, rich_of, utf16_units
 from bot.delivery.lane import Copy
+from bot.texts import Sentence
 
 _STATE: Final = "state"
 _SHOW: Final = "show"
@@ -16,7 +17,7 @@ _BUTTONS: Final = "buttons"
 _COPY: Final = "copy"
 _SENDER: Final = "from"
 
-Buttons = tuple[tuple[tuple[str, str], ...], ...]
+Buttons = tuple[tuple[tuple[Sentence | str, str], ...], ...]
 """Rows of buttons: label and callback data."""
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
+from bot import texts
 from bot.conversation import deeds
 from bot.conversation.batch import Batch
 from bot.conversation.calls import Calls
@@ -17,14 +18,17 @@ from bot.conversation.shown import keyboard, sender_of, shown, with_marks
 from bot.delivery.form import Piece
 from bot.delivery.lane import Copy, Say
 from bot.delivery.preview import Preview
+from bot.errors import TelegramError
 from bot.logs import get_logger
 from bot.texts import Sentence
 from storage.datakey import DataKey
 from storage.errors import SealBrokenError
+from storage.history import StoredTurn
 from storage.journal import Change, ChatState, Fate, OpenTurn, Planned
 
 SAID: Final = frozenset({Fate.SAID, Fate.RETURNED})
 _TOLD: Final = frozenset({"answer", "export"})
+_PRESS_SECONDS: Final = 5.0
 _LOST: Final = 2**52
 """Sets letters that no update causes apart from those that one does."""
 
@@ -88,12 +92,52 @@ class Speaker:
 
     async def tell(self, state: ChatState, batch: Batch, outcome: Outcome) -> None:
         """Says a sentence of our own; nothing of it is kept as history."""
+        await self.say(state, batch, Plan(self._told(state, batch, outcome), "notice", outcome.change))
+
+    def _told(self, state: ChatState, batch: Batch, outcome: Outcome) -> Record:
         language = outcome.language or self.language(state, batch)
         words = self._desk.words
         said = [words.say(part, language) for part in (outcome.text, *outcome.also)]
         rows = tuple(tuple((words.say(label, language), data) for label, data in row) for row in outcome.buttons)
-        record = with_marks(Record(batch.asked, "\n\n".join(said), plain=True), buttons=rows)
-        await self.say(state, batch, Plan(record, "notice", outcome.change))
+        return with_marks(Record(batch.asked, "\n\n".join(said), plain=True), buttons=rows)
+
+    async def revise(self, state: ChatState, batch: Batch, message_id: int, outcome: Outcome) -> None:
+        """Shows a sentence of our own in the place of one that stands; as a message of its own where that cannot be."""
+        record = self._told(state, batch, outcome)
+        [piece, *more] = self.pieces(record)
+        chat_id = state.ready.chat_id
+        if (
+            more
+            or not isinstance(piece, Piece)
+            or not await self._desk.lane.revise(chat_id, message_id, piece, keyboard(record))
+        ):
+            await self.tell(state, batch, outcome)
+            return
+        await self._desk.journal.finish(state, take=batch.take, marker=batch.marker, fate=batch.fate)
+
+    async def offer_again(self, state: ChatState, topic: int, turn: StoredTurn) -> None:
+        """A button under the answer to a question that was corrected; cosmetic, so nothing waits for it."""
+        if not turn.answer_ids:
+            return
+        language = state.chosen or state.language
+        button = {
+            "text": self._desk.words.say(texts.ANSWER_AGAIN, language),
+            "callback_data": f"again:{topic}:{turn.number}",
+        }
+        await self._desk.lane.revise(state.ready.chat_id, turn.answer_ids[-1], None, {"inline_keyboard": [[button]]})
+
+    def end_waiting_signs(self, presses: list[str]) -> None:
+        """Of buttons that were pressed."""
+        for callback_id in presses:
+            self._desk.aside(self._answer_press(callback_id))
+
+    async def _answer_press(self, callback_id: str) -> None:
+        """Ends the button's waiting sign; after some minutes Telegram no longer takes it."""
+        try:
+            parameters = {"callback_query_id": callback_id}
+            await self._desk.telegram.call("answerCallbackQuery", parameters, seconds=_PRESS_SECONDS)
+        except TelegramError as error:
+            _log.info("press.unanswered", reason=str(error))
 
     async def tell_fault(self, state: ChatState, batch: Batch, sentence: str) -> None:
         """Tells of a fault, with a way to a person."""

@@ -9,14 +9,16 @@ import asyncio
 from typing import Final
 
 from bot import texts
-from bot.conversation import deeds
 from bot.conversation.acts import Acts
 from bot.conversation.answering import Answering
 from bot.conversation.batch import MOST_MAIL, Batch, HandlerFailedError
 from bot.conversation.calls import CalledAwayError, Calls
+from bot.conversation.consent import Consenting
 from bot.conversation.control import Watch
+from bot.conversation.data_acts import DataActs
 from bot.conversation.deeds import Outcome
 from bot.conversation.desk import Desk
+from bot.conversation.intents import Deed
 from bot.conversation.record import Record
 from bot.conversation.shown import with_marks
 from bot.conversation.speaker import Plan, Speaker, now
@@ -46,7 +48,9 @@ class Turns:
         self._metrics = desk.metrics
         self._calls = Calls(desk)
         self._speaker = Speaker(desk, self._calls)
-        self._acts = Acts(desk, self._speaker)
+        self._consenting = Consenting(desk, self._speaker)
+        self._data = DataActs(desk, self._speaker)
+        self._acts = Acts(desk, self._speaker, self._data, self._consenting)
         self._answering = Answering(desk, self._speaker, self._calls)
 
     async def work(self, ready: Ready) -> bool:
@@ -73,7 +77,7 @@ class Turns:
     async def _go(self, state: ChatState, watch: Watch) -> None:
         if state.until_ms > state.now_ms:
             # Woken before its time, by something urgent: a forget goes on, all else waits until Telegram lets us speak.
-            if await self._acts.begin_forget(state):
+            if await self._data.begin_forget(state):
                 return
             # A question that waits for the model may be stopped, or be taken over by a person.
             if state.open_turn is not None or not is_waiting(state) or not await self._is_called(state):
@@ -85,13 +89,13 @@ class Turns:
             await self._journal.park(state, int(rest * 1000), how="rest")
             return
         if state.forgetting and state.open_turn is None:
-            await self._acts.go_on_forgetting(state)
+            await self._data.go_on_forgetting(state)
             return
         # Words that are fixed may stand already: they get twice as many tries before they are given up.
         if state.claims > (CRASHES if state.open_turn is None else 2 * CRASHES):
             await self._give_up(state)
             return
-        if await self._acts.begin_forget(state):
+        if await self._data.begin_forget(state):
             return
         if state.open_turn is not None:
             await self._speaker.resume(state, state.open_turn, watch)
@@ -105,8 +109,13 @@ class Turns:
         hand_off = self._desk.hand_off
         for correction, source in batch.corrections:
             await hand_off.correct(state, correction, source)
-        if batch.act is not None and deeds.goes_on(state, batch.act):
-            await self._hear(state, self._acts.as_question(state, batch, batch.act), watch)
+        for topic, turn in batch.corrected:
+            self._desk.aside(self._speaker.offer_again(state, topic, turn))
+        anew = None
+        if batch.act is not None and batch.act.deed in {Deed.MORE, Deed.AGAIN}:
+            anew = await self._acts.as_question(state, batch, batch.act)
+        if anew is not None:
+            await self._hear(state, anew, watch)
         elif batch.act is not None:
             await self._acts.carry_out(state, batch, batch.act, watch)
         elif batch.letter is not None:
@@ -130,7 +139,7 @@ class Turns:
             await self._speaker.say(state, batch, Plan(record, "answer"))
         elif batch.questions[0].other:
             await self._speaker.tell(state, batch, Outcome(texts.ONLY_TEXT))
-        else:
+        elif await self._consenting.settled(state, batch):
             await self._answering.answer(state, batch, watch)
 
     # ---- what cannot be handled

@@ -37,7 +37,7 @@ class Waiting:
 
     async def was_just_told(self, state: ChatState) -> bool:
         """Whether the customer was told this moment that no chat API answers: then it is not asked again yet."""
-        since, rest = _since(state, _DOWN), self._desk.manner.rest_ms
+        since, rest = waits_since(state, _DOWN), self._desk.manner.rest_ms
         if not since or state.now_ms - since >= rest:
             return False
         await self._desk.journal.park(state, rest)
@@ -45,7 +45,7 @@ class Waiting:
 
     async def for_the_chat_api(self, state: ChatState, batch: Batch, past: list[Past], seconds: float) -> None:
         """No chat API answers; ``seconds``: until a try may make sense."""
-        since, manner = _since(state, _DOWN), self._desk.manner
+        since, manner = waits_since(state, _DOWN), self._desk.manner
         if self._desk.hand_off.is_operator(state.ready.chat_id):
             # Nothing may wait in front of what customers write to their operator.
             await self._speaker.tell_fault(state, batch, texts.NO_ANSWER)
@@ -64,7 +64,7 @@ class Waiting:
         rest = max(verdict.back_ms - state.now_ms, 1)
         quiet = state.told_ms + _SAID_AGAIN_MS - state.now_ms
         waits = verdict.limit.period == "minute" and verdict.limit.amount > 0  # nothing is not more a minute later
-        if waits and not _since(state, _SLOWED):
+        if waits and not waits_since(state, _SLOWED):
             text = texts.SLOWED if verdict.whose == "customer" else texts.SLOWED_ALL
             await self._tell(state, batch, _SLOWED, Sentence(text, {"seconds": rest // 1000 + 1}))
         elif waits or quiet > 0:
@@ -105,7 +105,7 @@ def is_waiting(state: ChatState) -> bool:
     return bool(state.waiting) or state.now_ms - state.told_ms < _SAID_AGAIN_MS
 
 
-def _since(state: ChatState, why: str) -> int:
+def waits_since(state: ChatState, why: str) -> int:
     """Since when (ms) the first question waits for this reason, 0 if it does not."""
     since, _, reason = state.waiting.partition(":")
     return int(since) if reason == why else 0

@@ -5,6 +5,7 @@ again. It holds plain text, so it is small, and it is only trusted when the stor
 conversation and the same last turn.
 """
 
+import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from typing import Final
@@ -17,6 +18,7 @@ from storage.datakey import DataKey
 from storage.errors import SealBrokenError
 from storage.history import History, StoredTurn, header_of, unpacked
 from storage.journal import ChatState
+from storage.keynames import day_of, talk_key
 from storage.vault import Vault
 
 _CHATS_REMEMBERED: Final = 500
@@ -89,11 +91,11 @@ class Window:
         """A record sealed for its place in the conversation, and its plain header; under ``key`` where it holds another
         customer's words."""
         conversation = state.conversation_of(topic)
-        chat_id = state.ready.chat_id
-        name = talk_key(topic, conversation)
+        chat_id, now = state.ready.chat_id, time.time()
+        name = talk_key(topic, conversation, day_of(now), state.fresh)
         key = key or self._vault.cached_key(chat_id, name) or await self._vault.key(chat_id, name)
         sealed = self._vault.seal(key, record.packed(), turn_bound(chat_id, topic, conversation, seq))
-        return sealed, header_of(tuple(asked.message_id for asked in record.asked), _tokens(record))
+        return sealed, header_of(tuple(asked.message_id for asked in record.asked), tokens_of(record), day_of(now))
 
     async def opened(self, state: ChatState, topic: int, seq: int, sealed: bytes) -> Record:
         """The record that was sealed for this place; raises SealBrokenError."""
@@ -104,7 +106,7 @@ class Window:
     def grown(self, state: ChatState, topic: int, seq: int, first: int | None, record: Record) -> None:
         """Remembers a turn that was just finished, if the turns before it are remembered."""
         memory = self._memory.get((state.ready.chat_id, topic))
-        stored = StoredTurn(seq, tuple(asked.message_id for asked in record.asked), _tokens(record), (), b"")
+        stored = StoredTurn(seq, tuple(asked.message_id for asked in record.asked), tokens_of(record), (), b"")
         if memory is None:
             if seq == 1:
                 self._remember(state, topic, [Past(stored, record)])
@@ -125,25 +127,38 @@ class Window:
         turns = await self._history.read(state.ready.chat_id, topic, state.conversation_of(topic), first, last)
         return [message_id for turn in turns for message_id in turn.answer_ids]
 
-    async def correct(self, state: ChatState, correction: Correction) -> int:
-        """An edited message corrects the stored text; the turn that holds it, 0 where none does."""
+    async def correct(self, state: ChatState, correction: Correction) -> StoredTurn | None:
+        """An edited message corrects the stored text; the turn that holds it, None where none does."""
         turn = await self._history.find(state, correction.topic, correction.message_id)
         if turn is None:
-            return 0
+            return None
         try:
             record = await self.opened(state, correction.topic, turn.number, turn.record)
         except SealBrokenError:
-            return 0
+            return None
         asked = tuple(
             replace(entry, text=correction.text) if entry.message_id == correction.message_id else entry
             for entry in record.asked
         )
         record = replace(record, asked=asked)
-        sealed, _ = await self.sealed(state, correction.topic, turn.number, record)
+        key = await self._vault.key_of(turn.record)  # a correction is as old as what it corrects
+        if key is None:
+            return None
+        sealed, _ = await self.sealed(state, correction.topic, turn.number, record, key)
         self._memory.pop((state.ready.chat_id, correction.topic), None)
         state.window.clear()  # read before the correction
-        corrected = replace(turn, tokens=_tokens(record), record=sealed)
-        return turn.number if await self._history.correct(state, correction.topic, corrected) else 0
+        corrected = replace(turn, tokens=tokens_of(record), record=sealed)
+        return corrected if await self._history.correct(state, correction.topic, corrected) else None
+
+    async def turn(self, state: ChatState, topic: int, number: int) -> Past | None:
+        """One turn of a topic's conversation; None where it is not there or does not open."""
+        place = (state.ready.chat_id, topic, state.conversation_of(topic))
+        for turn in await self._history.read(*place, number, number):
+            try:
+                return Past(turn, await self.opened(state, topic, number, turn.record))
+            except SealBrokenError:
+                return None
+        return None
 
     def _remember(self, state: ChatState, topic: int, past: list[Past]) -> None:
         if not past or len(past) > _TURNS_REMEMBERED:
@@ -160,12 +175,7 @@ def turn_bound(chat_id: int, topic: int, conversation: int, seq: int) -> str:
     return f"{chat_id}|turn|{topic}|{conversation}|{seq}|{_FORM}"
 
 
-def talk_key(topic: int, conversation: int) -> str:
-    """The name of the key of a conversation."""
-    return f"talk.{topic}.{conversation}.{_FORM}"
-
-
-def _tokens(record: Record) -> int:
+def tokens_of(record: Record) -> int:
     """Counted where it is long; a short turn is bounded by its bytes until a budget asks for more."""
     if most_tokens(record.question) + most_tokens(record.said) < _COUNTED_FROM:
         return 0

@@ -33,6 +33,7 @@ from storage.marks import Marks
 
 _LONGEST_WAIT_SECONDS: Final = 20.0
 _SLOWEST_RETRY_SECONDS: Final = 10.0
+_REVISIONS: Final = 3
 _log = get_logger(__name__)
 
 
@@ -168,6 +169,29 @@ class Lane:
                 await asyncio.sleep(min(error.seconds, _LONGEST_WAIT_SECONDS))
             except TelegramError:
                 return False
+            else:
+                return True
+        return False
+
+    async def revise(self, chat_id: int, message_id: int, piece: Piece | None, markup: dict[str, Any] | None) -> bool:
+        """Changes a message of ours that stands: what it says and its buttons, or with None its buttons alone. Whether
+        it shows that now. Harmless when it is done twice or late."""
+        parameters: dict[str, Any] = {"chat_id": chat_id, "message_id": message_id}
+        if piece is not None:
+            parameters |= {"text": piece.text, "entities": piece.entities}
+        if markup is not None:
+            parameters["reply_markup"] = markup
+        method = "editMessageReplyMarkup" if piece is None else "editMessageText"
+        for _ in range(_REVISIONS):
+            try:
+                await self._telegram.call(method, parameters, seconds=10)
+            except TelegramRetryAfterError as error:
+                self._pace.mute(chat_id, error.seconds)
+                await asyncio.sleep(min(error.seconds, _LONGEST_WAIT_SECONDS))
+            except TelegramRefusedError as error:
+                return "not modified" in error.description
+            except TelegramError:
+                continue
             else:
                 return True
         return False

@@ -43,9 +43,10 @@ _DEEDS: Final = {
     "handback": Deed.BACK,
     "export": Deed.EXPORT,
     "forget": Deed.FORGET,
+    "privacy": Deed.PRIVACY,
     "language": Deed.LANGUAGE,
 }
-_BUTTONS: Final = {"person": Deed.PERSON, "export": Deed.EXPORT}
+_BUTTONS: Final = {"person": Deed.PERSON, "export": Deed.EXPORT, "forget": Deed.FORGET}
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
 
 
@@ -101,8 +102,7 @@ def customer_router(audience: Audience) -> Router:
         router.callback_query.register(on_banned, audience.is_banned_press)
     router.message.register(on_question, is_plain_text)
     router.message.register(on_start, CommandStart(ignore_mention=True))
-    for command, sentence in (("help", texts.HELP), ("privacy", texts.PRIVACY)):
-        router.message.register(partial(on_notice, sentence=sentence), _Command(command))
+    router.message.register(partial(on_notice, sentence=texts.HELP), _Command("help"))
     for command, deed in _DEEDS.items():
         router.message.register(partial(on_command, deed=deed), _Command(command))
     router.message.register(on_unknown_command, is_text)
@@ -168,23 +168,28 @@ async def on_press(press: CallbackQuery) -> Intent:
         private=message is not None and message.chat.type == ChatType.PRIVATE,
         name=name_of(user),
     )
+    shown = message.message_id if message is not None else 0
     match (press.data or "").split(":"):
-        case ["erase", scope, *bound] if len(bound) == 4 and all(map(_NUMBER.fullmatch, bound)):
-            topic, conversation, asked_by, until = map(int, bound)
-            return replace(
-                act, deed=Deed.ERASE, topic=topic, argument=scope, conversation=conversation, user=asked_by, until=until
-            )
+        case ["erase", scope, *bound] if len(bound) in {4, 5} and all(map(_NUMBER.fullmatch, bound)):
+            topic, conversation, asked_by, until, *number = map(int, bound)
+            asked = replace(act, deed=Deed.ERASE, topic=topic, argument=scope, number=sum(number))
+            found = replace(asked, conversation=conversation, user=asked_by, until=until)
         case ["keep" | "tidy" as name, asked_by] if _NUMBER.fullmatch(asked_by):
-            return replace(act, deed=Deed.KEEP if name == "keep" else Deed.TIDY, user=int(asked_by))
-        case ["more", topic_id, number] if _NUMBER.fullmatch(topic_id) and _NUMBER.fullmatch(number):
-            shown = message.message_id if message is not None else 0
-            return replace(act, deed=Deed.MORE, topic=int(topic_id), number=int(number), message_id=shown)
+            found = replace(act, deed=Deed.KEEP if name == "keep" else Deed.TIDY, user=int(asked_by))
+        case ["more" | "again" as name, topic_id, number] if _NUMBER.fullmatch(topic_id) and _NUMBER.fullmatch(number):
+            deed = Deed.MORE if name == "more" else Deed.AGAIN
+            found = replace(act, deed=deed, topic=int(topic_id), number=int(number), message_id=shown)
+        case ["privacy", *words]:
+            found = replace(act, deed=Deed.PRIVACY, argument=":".join(words), message_id=shown)
+        case ["consent", said, version]:
+            found = replace(act, deed=Deed.CONSENT, argument=said, name=version)
         case ["language", language]:
-            return replace(act, deed=Deed.LANGUAGE, argument=language)
+            found = replace(act, deed=Deed.LANGUAGE, argument=language)
         case [name] if name in _BUTTONS:
-            return replace(act, deed=_BUTTONS[name])
+            found = replace(act, deed=_BUTTONS[name])
         case _:
-            return act
+            found = act
+    return found
 
 
 async def on_stop_button(stop: MessageGenerationStopped) -> Intent:

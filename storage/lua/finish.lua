@@ -1,10 +1,10 @@
 -- Ends a turn under its fence: history grows, the mailbox shrinks, the journal is cleared, the chat is handed on.
 -- With a message id it registers that first, whatever the fence (see register.lua): one call on the normal path.
--- KEYS: chat mail ready own tomb turns stats sweeps trash past links
+-- KEYS: chat mail ready own tomb turns stats sweeps trash past links ages
 -- ARGV: fence, turn ('' when nothing was said), entry, chat id, piece, message id or '', take, start of the context or '',
 --   marker ('1': the cap's marker was among the items), what of the chat ('1': it cannot be reached, '0': it is back,
 --   'x': this turn cannot be delivered, ''), times of sweeps in ms, separated by blanks,
---   since when it cannot be reached in ms ('': now)
+--   since when it cannot be reached in ms ('': now), when what is written now is too old (ms; '': nothing is kept of it)
 -- Returns {'ok' | 'fence' | 'open', 'owner' | 'loser' | ''}
 --# charge
 local time = redis.call('TIME')
@@ -77,6 +77,10 @@ end
 if tonumber(ARGV[7]) > 0 then
   redis.call('LTRIM', KEYS[2], ARGV[7], -1)
   redis.call('HINCRBY', KEYS[7], 'depth', -ARGV[7])
+end
+if ARGV[13] ~= '' then
+  redis.call('ZADD', KEYS[12], 'LT', ARGV[13], ARGV[4])
+  redis.call('HSET', KEYS[1], 'day', math.floor(now / 86400000))
 end
 redis.call('XACK', KEYS[3], 'workers', ARGV[3])
 redis.call('XDEL', KEYS[3], ARGV[3])

@@ -25,7 +25,7 @@ async def test_the_service_speaks_the_language_of_telegram_or_the_chosen_one(wor
     assert set(customer.buttons()) == set(texts.LANGUAGES.values())
     customer.presses("Español")
     assert (await customer.sees(3))[-1] == words.say(texts.LANGUAGE_CHOSEN, "es")
-    assert await customer.asks("/privacy") == words.say(texts.PRIVACY, "es")
+    assert (await customer.asks("/privacy")).startswith(words.say(texts.PRIVACY, "es"))
     assert await customer.asks("/language en") == texts.LANGUAGE_CHOSEN
     assert await customer.asks("/language klingon") == texts.LANGUAGE_UNKNOWN
 

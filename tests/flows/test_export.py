@@ -25,7 +25,8 @@ async def test_the_export_holds_all_conversations(world: World) -> None:
     world.at_ease()
     customer.writes("/export")
     found = await files(world, customer)
-    assert set(found) == {"conversations.json", "chat.html", "manifest.json"}
+    made = {"conversations.json", "chat.html", "account.json", "schema.json", "manifest.json", "manifest.sig"}
+    assert set(found) == made
     told = json.loads(found["conversations.json"])
     messages = [message for talk in told["conversations"] for message in talk["messages"]]
     assert [m["role"] for m in messages] == ["customer", "assistant"] * 2

@@ -1,13 +1,14 @@
 """/forget: what is asked, what is deleted, what stays."""
 
 import asyncio
+import json
 import time
 
 import orjson
 
 from bot import texts
 from storage.keys import Keys
-from tests.flows.archives import exported
+from tests.flows.archives import exported, files
 from tests.flows.conftest import Service, World, until
 
 
@@ -45,7 +46,11 @@ async def test_forget_this_leaves_the_other_conversations(world: World) -> None:
     await customer.asks("/forget")
     customer.presses(texts.FORGET_ALL)
     await customer.sees(8)
-    assert await customer.asks("/export") == texts.EXPORT_NOTHING
+    await customer.asks("/export")
+    found = await files(world, customer)
+    assert "hotel" not in str(found)
+    kept = [receipt["kind"] for receipt in json.loads(found["account.json"])["receipts"]]
+    assert kept == ["erasure", "export", "erasure", "export"]
     assert await customer.asks("/forget") == texts.FORGET_ASK
     assert list(customer.buttons()) == [texts.FORGET_EXPORT, texts.FORGET_ALL, texts.FORGET_CANCEL]
 

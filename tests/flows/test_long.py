@@ -265,16 +265,21 @@ async def test_an_edit_is_not_lost_to_a_summary_that_comes_at_the_same_moment(
     own_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The bug: notes that were replaced while they were made anew stayed as they were, the corrected fact included."""
-    past, struck = Notebook._past, list[bool]()
+    past, rebuild, struck, states = Notebook._past, Notebook.rebuild, list[bool](), list[ChatState]()
 
-    async def disturbed(self: Notebook, state: ChatState, topic: int, first: int, last: int) -> list[Past]:
+    async def disturbed(self: Notebook, place: tuple[int, int, int], first: int, last: int) -> list[Past]:
         if not struck:
             struck.append(True)
-            sealed, notes = await self._read(state, topic)
-            assert await self._write(state, topic, sealed, notes.with_summary("zebra summary"))
-        return await past(self, state, topic, first, last)
+            sealed, notes = await self._read(states[-1], place)
+            assert await self._write(states[-1], place, sealed, notes.with_summary("zebra summary"))
+        return await past(self, place, first, last)
+
+    async def rebuilt(self: Notebook, state: ChatState, topic: int, turn: int, **more: Any) -> None:
+        states.append(state)
+        await rebuild(self, state, topic, turn, **more)
 
     monkeypatch.setattr(Notebook, "_past", disturbed)
+    monkeypatch.setattr(Notebook, "rebuild", rebuilt)
     settings = settings_of(own_world, tmp_path, **SMALL)
     async with serving(settings):
         customer = own_world.customer()
