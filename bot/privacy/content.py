@@ -18,7 +18,7 @@ NO_REASON: Final = N_("It could not be read.")
 PAUSE_TURNS: Final = 64
 _DAY_S: Final = 86_400
 _EPOCH: Final = date(1970, 1, 1)
-_NEVER_S: Final = (date.max - _EPOCH).days * _DAY_S
+_NEVER_S: Final = ((date.max - _EPOCH).days + 1) * _DAY_S
 
 
 class Role(StrEnum):

@@ -209,9 +209,8 @@ class Packed:
 
 
 def opened(content: bytes, allowed: Mapping[str, int]) -> dict[str, Packed]:
-    """The files of a zip, none decompressed yet; ``allowed``: the names it may have, and the most bytes of each.
-
-    Raises ZipFileError; what it costs does not grow with what the zip claims.
+    """The files of a zip, none decompressed yet; ``allowed``: the most bytes of each by name. Others are not to be
+    opened. Raises ZipFileError; what it costs does not grow with what the zip claims.
     """
     end = len(content) - _END.size
     if end < _LOCAL.size or not content.startswith(_LOCAL_SIGN) or content[end : end + 4] != _END_SIGN:
@@ -280,13 +279,11 @@ def _refuse_unsafe(entries: list[_Listed], allowed: Mapping[str, int]) -> None:
     if len({entry.name for entry in entries}) != len(entries):
         raise ZipFileError(Fault.UNSAFE, "two files of one name")
     for entry in entries:
-        if entry.name not in allowed:
-            raise ZipFileError(Fault.UNSAFE, "a file that no archive holds")
         if entry.is_zip64 or entry.flags & _ENCRYPTED or entry.method not in {_STORED, _DEFLATED}:
             raise ZipFileError(Fault.UNSAFE, "encrypted, or packed in a way that no archive is")
         if entry.method == _STORED and entry.size != entry.packed_bytes:
             raise ZipFileError(Fault.UNSAFE, "a stored file of two sizes")
-        if entry.size > allowed[entry.name]:
+        if entry.size > allowed.get(entry.name, _MOST):
             raise ZipFileError(Fault.UNSAFE, "a file is too large")
         if entry.size > max(_HARMLESS, MOST_RATIO * entry.packed_bytes):
             raise ZipFileError(Fault.UNSAFE, "a file shrank too well")
