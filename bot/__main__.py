@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from bot.collector import unhurried_collector
+from bot.commands import apikey, data
 from bot.logs import get_logger
 from bot.settings import Settings
 from bot.terminal import DOT_ENV, EnvFile, finish
@@ -78,6 +79,11 @@ def _check(settings: Settings) -> Coroutine[Any, Any, int]:
     with unhurried_collector():
         from bot import check as examination
     return examination.check(settings)
+
+
+cli.add_typer(apikey.commands, name="apikey")
+for command in (data.export, data.forget, data.purge):
+    cli.command()(command)
 
 
 if __name__ == "__main__":

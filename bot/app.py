@@ -240,6 +240,7 @@ def _load_api(parts: Parts) -> Any:
     """The admin API; its imports take as long as many services' whole start, so they wait for whoever needs them."""
     from bot.privacy.rights import Rights
     from handlers.web.api import admin_api
+    from storage.receipts import Receipts
 
     known = ""
 
@@ -248,7 +249,8 @@ def _load_api(parts: Parts) -> Any:
         known = known or await _username(parts)
         return known
 
-    return admin_api(Rights(parts.store, parts.keys, parts.vault, parts.post, name))
+    receipts = Receipts(parts.store, parts.keys, keep_days=parts.settings.receipt_days)
+    return admin_api(Rights(parts.store, parts.keys, parts.vault, post=parts.post, receipts=receipts, name=name))
 
 
 def _free_port(wanted: int) -> int:

@@ -4,6 +4,7 @@ Nothing of a chat is changed here. What changes it is posted into the chat's own
 chat's order, so that it meets neither an answer in flight nor another request; a receipt tells what became of it.
 """
 
+import asyncio
 import secrets
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -14,15 +15,21 @@ from typing import Any, Final
 import orjson
 
 from bot.conversation.post import Post
+from bot.conversation.record import Record
+from bot.conversation.window import turn_bound
+from bot.privacy.account import account_of
 from bot.privacy.archive import archive, file_name
-from bot.privacy.content import iso, moment
+from bot.privacy.content import About, Account
 from bot.privacy.document import document
 from bot.privacy.export import Exporter, Extent, about_part
-from bot.texts import Words
+from bot.privacy.intake import IntakeError, Offer, Reason, examined
+from bot.privacy.seal import Seal
+from bot.privacy.staging import Staging, claimed_chat
+from bot.texts import Words, language_of
 from storage.errors import SealBrokenError
 from storage.history import History
-from storage.inbox import Ready
-from storage.journal import ChatState, Journal
+from storage.journal import Journal
+from storage.keynames import DAY_SECONDS
 from storage.keys import Keys
 from storage.receipts import Receipt, Receipts, fresh_id
 from storage.scripts import Store
@@ -36,6 +43,8 @@ DUE_MS: Final = 30 * 86_400_000
 """One month to carry a request out (GDPR, Art. 12 (3)); the shortest a month of the calendar can be taken for."""
 
 _EXPORT_KEY: Final = "export"
+_KEYS_AT_ONCE: Final = 500
+_TURNS_LOOKED_AT: Final = 20
 _CAUSES: Final = 2**53
 """Letters of ours are not caused by an update: their causes lie beyond any update's number."""
 
@@ -66,10 +75,40 @@ class Page:
     before_ms: int
 
 
-class Rights:
-    """Raises StorageError. ``name`` gives the bot's own name, as archives tell it."""
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What is kept of a chat: conversations, their turns, messages not read yet; when the newest turn was said (s; 0:
+    not known, or none)."""
 
-    def __init__(self, store: Store, keys: Keys, vault: Vault, post: Post, name: Callable[[], Awaitable[str]]) -> None:
+    conversations: int
+    turns: int
+    waiting: int
+    newest_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """An archive that may be read back, and the chat it is of."""
+
+    chat_id: int
+    offer: Offer
+
+
+class Rights:
+    """Raises StorageError. ``name`` gives the bot's own name, as archives tell it; without a ``seal`` archives are not
+    signed."""
+
+    def __init__(
+        self,
+        store: Store,
+        keys: Keys,
+        vault: Vault,
+        *,
+        post: Post,
+        receipts: Receipts,
+        name: Callable[[], Awaitable[str]],
+        seal: Seal | None = None,
+    ) -> None:
         self._store = store
         self._keys = keys
         self._vault = vault
@@ -77,27 +116,22 @@ class Rights:
         self._name = name
         self._words = Words()
         self._journal = Journal(store, keys, sweep_after=())
-        self._exporter = Exporter(self._journal, History(store, keys), vault)
-        self._receipts = Receipts(store, keys)
+        self._history = History(store, keys)
+        self._exporter = Exporter(self._journal, self._history, vault)
+        self._receipts = receipts
+        self._seal = seal
+        self._staging = Staging(store, keys, vault)
 
     # ---- access
     async def data(self, chat_id: int) -> AsyncGenerator[bytes, None] | None:
         """Everything kept of a chat as one JSON document; None where nothing is."""
-        state = await self._state(chat_id)
+        state = await self._journal.look(chat_id)
         parts = await self._exporter.plan(state)
-        account = await self._account(state)
-        if not parts and not any(account.values()):
+        account = await account_of(state, self._vault, self._receipts)
+        if not parts and account == Account():
             return None
-        made = moment(int(time.time()))
-        assert made is not None
-        origin = {"made": iso(made), "bot": await self._name(), "chat_id": chat_id}
-        return document(origin, account, self._exporter.entries(state, _joined(parts)))
-
-    async def _account(self, state: ChatState) -> dict[str, Any]:
-        """What is kept of a chat beside its conversations."""
-        language = state.chosen or state.language
-        receipts = await self._receipts.of(state.ready.chat_id)
-        return {"settings": {"language": language} if language else {}, "receipts": [told(one) for one in receipts]}
+        about = About(await self._name(), chat_id, int(time.time()), 1, 1, "en", bot_id=self._keys.bot_id)
+        return document(about, account, self._exporter.entries(state, _joined(parts)))
 
     # ---- erasure
     async def erase(self, chat_id: int, by: str, *, notify: bool) -> str | None:
@@ -118,6 +152,42 @@ class Rights:
         keys = self._keys.of(chat_id)
         return bool(await self._store.call("EXISTS", keys.chat, keys.mail))
 
+    async def held(self, chat_id: int) -> Held:
+        """How much is kept of a chat, and how old the newest of it is."""
+        state = await self._journal.look(chat_id)
+        talks = [(topic, state.conversation_of(topic), last) for topic, last in state.last.items() if last]
+        talks += await self._journal.past(chat_id)
+        newest = [await self._said_s(chat_id, *talk) for talk in talks]
+        waiting = int(await self._store.call("LLEN", self._keys.of(chat_id).mail))
+        return Held(len(talks), sum(last for _, _, last in talks), waiting, max(newest, default=0))
+
+    async def _said_s(self, chat_id: int, topic: int, conversation: int, last: int) -> int:
+        """When the last turn of a conversation was said, which may have been removed since; 0: that cannot be told."""
+        turns = await self._history.read(chat_id, topic, conversation, max(1, last - _TURNS_LOOKED_AT + 1), last)
+        if not turns:
+            return 0
+        turn = turns[-1]
+        if turn.day:
+            return (turn.day + 1) * DAY_SECONDS  # that day's end: nothing is older than it is
+        try:
+            content = await self._vault.open_any(turn.record, turn_bound(chat_id, topic, conversation, turn.number))
+        except SealBrokenError:
+            return 0
+        record = Record.unpacked(content)
+        said = record.more.get("t")
+        return max([asked.date for asked in record.asked] + ([said] if isinstance(said, int) else []), default=0)
+
+    async def chats(self) -> AsyncGenerator[int, None]:
+        """All chats that the bot ever met, in no order; each step looks at some hundred keys."""
+        cursor = b"0"
+        while True:
+            pattern = f"tg:{{{self._keys.bot_id}.*}}:chat:*"
+            cursor, names = await self._store.call("SCAN", cursor, "MATCH", pattern, "COUNT", _KEYS_AT_ONCE)
+            for name in names:
+                yield int(name.rpartition(b":")[2])
+            if int(cursor) == 0:
+                return
+
     async def _send(self, chat_id: int, kind: str, request_id: str, text: str) -> None:
         letter = {"kind": kind, "chat_id": 0, "name": request_id, "text": text}
         await self._post.letter(chat_id, _CAUSES + secrets.randbits(50), letter)
@@ -125,10 +195,11 @@ class Rights:
     # ---- exports
     async def request_export(self, chat_id: int, by: str) -> Export | None:
         """Fixes what an export holds; its parts can be had for a day. None where nothing is kept."""
-        state = await self._state(chat_id)
+        state = await self._journal.look(chat_id)
         parts = await self._exporter.plan(state)
-        if not parts:
+        if not parts and await account_of(state, self._vault, self._receipts) == Account():
             return None
+        parts = parts or [[]]  # no conversation, and yet something
         receipt = self._opened("export", by)
         language = state.chosen or state.language
         made_s = receipt.asked_ms // 1000
@@ -154,18 +225,44 @@ class Rights:
         except SealBrokenError:
             return export
         # The plan may have been made right before a forget, and sealed right after it.
-        if plan["epoch"] != (await self._state(export.chat_id)).epoch:
+        if plan["epoch"] != (await self._journal.look(export.chat_id)).epoch:
             return export
         parts = tuple(map(_extent, plan.pop("parts")))
         return Export(export_id, export.chat_id, parts=parts, **plan)
 
     async def export_part(self, export: Export, part: int) -> tuple[str, AsyncGenerator[bytes, None]]:
         """The name and the content of a part, from 1 on: a zip that is made while it is read."""
-        state = await self._state(export.chat_id)
+        state = await self._journal.look(export.chat_id)
         plan = {"made": export.made_s, "parts": export.parts}
-        about = about_part(plan, part, bot=export.bot, chat_id=export.chat_id, language=export.language or "en")
-        entries = partial(self._exporter.entries, state, export.parts[part - 1])
-        return file_name(about), archive(about, entries, lambda text: self._words.worded(text, export.language))
+        about = replace(
+            about_part(plan, part, bot=export.bot, chat_id=export.chat_id, language=language_of(export.language)),
+            bot_id=self._keys.bot_id,
+        )
+        content = archive(
+            about,
+            partial(self._exporter.entries, state, export.parts[part - 1]),
+            lambda text: self._words.worded(text, export.language),
+            account=await account_of(state, self._vault, self._receipts),
+            seal=self._seal,
+        )
+        return file_name(about), content
+
+    # ---- restoring
+    async def preview(self, content: bytes) -> Preview:
+        """What an archive of this installation offers, and to which chat. Raises IntakeError."""
+        if self._seal is None:
+            raise IntakeError(Reason.FOREIGN, "nothing is signed here")
+        chat_id = claimed_chat(content)
+        examine = partial(examined, content, seal=self._seal, bot_id=self._keys.bot_id, chat_id=chat_id)
+        return Preview(chat_id, await asyncio.to_thread(examine))
+
+    async def submit_import(self, chat_id: int, content: bytes, by: str) -> str:
+        """Has an archive that was looked at read back into its chat; the request's id."""
+        receipt = self._opened("import", by)
+        await self._staging.put(chat_id, receipt.id, content)
+        await self._receipts.put(chat_id, receipt)
+        await self._send(chat_id, "import", receipt.id, "")
+        return receipt.id
 
     # ---- receipts
     async def receipt(self, receipt_id: str) -> Receipt | None:
@@ -187,55 +284,6 @@ class Rights:
     def _opened(self, kind: str, by: str, scope: str = "") -> Receipt:
         now_ms = int(time.time() * 1000)
         return Receipt(fresh_id(), kind, by, now_ms, now_ms + DUE_MS, scope)
-
-    # ---- the chat
-    async def _state(self, chat_id: int) -> ChatState:
-        """What a chat is now, without claiming it: whoever reads only needs no fence."""
-        flat = await self._store.call("HGETALL", self._keys.of(chat_id).chat)
-        fields = flat if isinstance(flat, dict) else dict(zip(flat[::2], flat[1::2], strict=True))
-        held = {name.decode(): value for name, value in fields.items()}
-        return ChatState(
-            ready=Ready(chat_id, ""),
-            fence=0,
-            epoch=int(held.get("epoch", 0)),
-            now_ms=int(time.time() * 1000),
-            mail=[],
-            open_turn=None,
-            blocked_ms=0,
-            claims=0,
-            last=_numbers(held, "n:"),
-            first=_numbers(held, "s:"),
-            conversation=_numbers(held, "c:"),
-            base=int(held.get("base", 0)),
-            newest=int(held.get("newest", 0)),
-            chosen=held.get("chosen", b"").decode(),
-            language=held.get("language", b"").decode(),
-        )
-
-
-def told(receipt: Receipt) -> dict[str, Any]:
-    """A receipt as programs read it: times in ISO 8601 UTC, null where something has not happened yet."""
-    return {
-        "id": receipt.id,
-        "kind": receipt.kind,
-        "by": receipt.by,
-        "scope": receipt.scope or None,
-        "asked": _iso(receipt.asked_ms),
-        "done": _iso(receipt.done_ms),
-        "due": _iso(receipt.due_ms),
-        "counts": receipt.counts,
-        "beyond": {what: _iso(until_ms) for what, until_ms in receipt.beyond.items()},
-        "providers": {"asked": receipt.asked, "confirmed": receipt.confirmed, "given_up": receipt.given_up},
-    }
-
-
-def _iso(ms: int) -> str | None:
-    time = moment(ms // 1000)
-    return iso(time) if time else None
-
-
-def _numbers(held: dict[str, bytes], prefix: str) -> dict[int, int]:
-    return {int(name[len(prefix) :]): int(value) for name, value in held.items() if name.startswith(prefix)}
 
 
 def _extent(runs: Any) -> Extent:

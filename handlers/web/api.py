@@ -16,14 +16,17 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictInt
+from pydantic import BeforeValidator
 from starlette.exceptions import HTTPException
 
 from bot.logs import get_logger
+from bot.privacy.account import told
 from bot.privacy.content import iso, moment
-from bot.privacy.rights import MOST_CHAT_ID, Export, Rights, told
+from bot.privacy.intake import MOST_BYTES, IntakeError, Reason
+from bot.privacy.rights import MOST_CHAT_ID, Export, Preview, Rights
 from handlers.web import problems
 from handlers.web.problems import PROBLEMS, ROOT, Problem, ProblemError
+from handlers.web.shapes import Accepted, ExportOrder, ExportState, Offered, ProblemDetails, ReceiptState, Requests
 from storage.apikeys import SCOPES, ApiKey
 from storage.errors import StorageError
 
@@ -57,78 +60,6 @@ ReceiptId = Annotated[str, InPath(pattern=_ID, description="an id as it was hand
 Choice = BeforeValidator(_word)
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-
-class ExportOrder(_Strict):
-    """Of whom an export is wanted."""
-
-    chat_id: StrictInt = Field(gt=-MOST_CHAT_ID, lt=MOST_CHAT_ID)
-
-
-class ExportState(BaseModel):
-    """Where the parts of an export can be had, each a zip, until when (UTC)."""
-
-    id: str
-    parts: list[str]
-    expires: str
-
-
-class Accepted(BaseModel):
-    """What was asked for will be done; the receipt tells when it is."""
-
-    receipt: str
-
-
-class Providers(BaseModel):
-    """Things that chat APIs were asked to delete, those they confirmed, and those they never did."""
-
-    asked: int
-    confirmed: int
-    given_up: int
-
-
-class ReceiptState(BaseModel):
-    """What became of a request. Times in UTC; ``done`` is null while it is open; ``beyond``: what is out of reach,
-    until when."""
-
-    id: str
-    kind: str = Field(description="erasure, export or import")
-    by: str = Field(description="customer, operator or retention")
-    scope: str | None
-    asked: str
-    done: str | None
-    due: str = Field(description="one month after it was asked for: GDPR, Art. 12 (3)")
-    counts: dict[str, int]
-    beyond: dict[str, str | None]
-    providers: Providers
-
-
-class Requests(BaseModel):
-    """Newest first. ``next`` is where those before them are, null where there are none."""
-
-    requests: list[ReceiptState]
-    next: str | None
-
-
-class Invalid(BaseModel):
-    """One rule that the request breaks."""
-
-    where: str
-    why: str
-
-
-class ProblemDetails(BaseModel):
-    """A refusal, after RFC 9457."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    errors: list[Invalid] | None = None
-
-
 class _Guarded(APIRoute):
     """A route that asks for its scope first, and reads a body only as far as it may be long."""
 
@@ -141,7 +72,8 @@ class _Guarded(APIRoute):
             if scope not in key.scopes:
                 raise ProblemError(problems.FORBIDDEN)
             if self.body_field is not None:
-                request = Request(request.scope, _replayed(await bounded(request, MOST_BODY_BYTES)))
+                body = await _bounded(request, MOST_BODY_BYTES)
+                request = Request(request.scope, _replayed(body))
             return await handle(request)
 
         return guarded
@@ -168,6 +100,7 @@ def admin_api(rights: Rights) -> FastAPI:
     api.router.route_class = _Guarded
     _about_chats(api, rights)
     _about_exports(api, rights)
+    _about_imports(api, rights)
     _about_requests(api, rights)
     described = _described(api)
 
@@ -270,6 +203,65 @@ def _about_exports(api: FastAPI, rights: Rights) -> None:
         return export
 
 
+def _about_imports(api: FastAPI, rights: Rights) -> None:
+    one_at_a_time = asyncio.Lock()  # an archive may hold some hundred megabytes, and customers are served meanwhile
+
+    @api.post(
+        f"{ROOT}/imports",
+        summary="Read an archive back into the chat it is of",
+        status_code=202,
+        response_model=Accepted,
+        responses={
+            200: {"model": Offered, "description": "of a dry run: what the archive offers"},
+            202: {"headers": _LOCATION},
+            **_refusals(*problems.ARCHIVES, problems.MEDIA, problems.TIMEOUT),
+        },
+        openapi_extra={**_needs("imports"), "requestBody": _ARCHIVE},
+    )
+    async def bring_back(
+        request: Request,
+        dry_run: Annotated[bool, Choice, Query(description="look at it, and read nothing in")] = False,
+    ) -> Response:
+        if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/zip":
+            raise ProblemError(problems.MEDIA)
+        async with one_at_a_time:
+            content = await _bounded(request, MOST_BYTES)
+            try:
+                preview = await rights.preview(content)
+            except IntakeError as error:
+                raise ProblemError(_NOT_TAKEN[error.reason]) from error
+            if dry_run:
+                return JSONResponse(_offered(preview))
+            receipt = await rights.submit_import(preview.chat_id, content, "operator")
+        _asked(request, "import", receipt)
+        return JSONResponse({"receipt": receipt}, 202, {"Location": f"{ROOT}/receipts/{receipt}"})
+
+
+def _offered(preview: Preview) -> dict[str, Any]:
+    offer = preview.offer
+    made, earliest, latest = (moment(seconds) for seconds in (offer.made_s, offer.earliest_s, offer.latest_s))
+    return {
+        "chat_id": preview.chat_id,
+        "made": iso(made) if made else None,
+        "part": offer.part,
+        "parts": offer.parts,
+        "counts": dict(offer.counts),
+        "earliest": iso(earliest) if earliest else None,
+        "latest": iso(latest) if latest else None,
+    }
+
+
+_NOT_TAKEN: Final = {
+    Reason.NOT_WHOLE: problems.NOT_WHOLE,
+    Reason.UNSAFE: problems.UNSAFE,
+    Reason.DAMAGED: problems.DAMAGED,
+    Reason.NEWER: problems.NEWER,
+    Reason.FOREIGN: problems.FOREIGN,
+    Reason.FORGED: problems.FORGED,
+    Reason.NOT_YOURS: problems.NOT_YOURS,
+}
+
+
 def _about_requests(api: FastAPI, rights: Rights) -> None:
     @api.get(
         f"{ROOT}/receipts/{{receipt_id}}",
@@ -318,7 +310,7 @@ def _asked(request: Request, kind: str, request_id: str) -> None:
 
 
 # ---- bodies
-async def bounded(request: Request, most: int) -> bytes:
+async def _bounded(request: Request, most: int) -> bytes:
     """The body, however long it claims to be. Raises ProblemError."""
     length = request.headers.get("content-length", "0")
     if not length.isdigit() or int(length) > most:
@@ -387,6 +379,11 @@ def _why(error: Mapping[str, Any]) -> str:
 
 
 # ---- the description
+_ARCHIVE: Final = {
+    "required": True,
+    "description": f"one part of an export, of at most {MOST_BYTES} bytes",
+    "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+}
 _LOCATION: Final = {"Location": {"description": "where to ask what became of it", "schema": {"type": "string"}}}
 
 

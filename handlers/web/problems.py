@@ -76,6 +76,17 @@ TOO_MANY: Final = Problem("too-many-requests", 429, "Too many requests", "Wait a
 FAILED: Final = Problem("failed", 500, "Failed", "This request failed. What was asked for may not have been done.")
 UNAVAILABLE: Final = Problem("unavailable", 503, "Not available now", "The store does not answer. Try again later.")
 
+_NOT_TAKEN: Final = "Archive not taken"
+NOT_WHOLE: Final = Problem("archive-not-whole", 422, _NOT_TAKEN, "This is no zip, or only a part of one.")
+UNSAFE: Final = Problem("archive-unsafe", 422, _NOT_TAKEN, "This zip holds something that no archive of ours does.")
+DAMAGED: Final = Problem("archive-damaged", 422, _NOT_TAKEN, "This archive is damaged, or of a version no longer read.")
+NEWER: Final = Problem("archive-newer", 422, _NOT_TAKEN, "A later version of this service made this archive.")
+FOREIGN: Final = Problem("archive-foreign", 422, _NOT_TAKEN, "Another installation of this service made this archive.")
+FORGED: Final = Problem("archive-forged", 422, _NOT_TAKEN, "This archive was altered after it was made.")
+NOT_YOURS: Final = Problem("archive-not-yours", 422, _NOT_TAKEN, "This archive is of another bot.")
+ARCHIVES: Final = (NOT_WHOLE, UNSAFE, DAMAGED, NEWER, FOREIGN, FORGED, NOT_YOURS)
+"""Why an archive is not read back."""
+
 PROBLEMS: Final = (
     MALFORMED,
     UNAUTHORIZED,
@@ -88,6 +99,7 @@ PROBLEMS: Final = (
     TOO_LARGE,
     MEDIA,
     INVALID,
+    *ARCHIVES,
     TOO_MANY,
     FAILED,
     UNAVAILABLE,

@@ -14,10 +14,12 @@ import pytest_asyncio
 
 from bot.conversation.post import Post
 from bot.privacy.rights import Rights
+from bot.privacy.seal import Seal
 from handlers.web.problems import MEDIA_TYPE, SECURITY_HEADERS
 from storage.apikeys import SCOPES, ApiKeys
 from storage.inbox import Inbox
 from storage.keys import Keys
+from storage.receipts import Receipts
 from storage.scripts import Store
 from storage.vault import Vault, open_vault
 from tests.flows.conftest import TOKEN, Service, World, lasting, zygote
@@ -26,6 +28,7 @@ __all__ = ["zygote"]
 
 ROOT: Final = "/api/v1"
 BOT_ID: Final = int(TOKEN.partition(":")[0])
+SEAL: Final = Seal.of(bytes(range(32)))
 NOBODY: Final = 4_200_000_001
 """A chat that the bot never met."""
 
@@ -128,13 +131,19 @@ async def inside_of(service: Service) -> AsyncIterator[Inside]:
             data_dir=Path(settings["DATA_DIR"]),
         )
         counted, keys = Counted(Store(client)), Keys(BOT_ID)
+        receipts = Receipts(counted.store, keys, keep_days=365)
         post = Post(Inbox(counted.store, keys, mailbox_cap=100), vault)
 
         async def name() -> str:
             return "a_bot"
 
         try:
-            yield Inside(counted, keys, vault, Rights(counted.store, keys, vault, post, name))
+            yield Inside(
+                counted,
+                keys,
+                vault,
+                Rights(counted.store, keys, vault, post=post, receipts=receipts, name=name, seal=SEAL),
+            )
         finally:
             await vault.aclose()
 

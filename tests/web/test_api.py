@@ -140,7 +140,7 @@ async def test_requests_are_listed_page_by_page(api: Api) -> None:
     token = await api.token("requests:read")
     for _ in range(7):
         await api.inside.rights.erase(customer.chat_id, "operator", notify=False)
-    receipts = Receipts(api.inside.store, api.inside.keys)
+    receipts = Receipts(api.inside.store, api.inside.keys, keep_days=365)
     newest = (await receipts.newest(1))[0]
     for number in range(6):
         same = type(newest)(f"SAME-SAME-SAM{number + 2}", "erasure", "operator", newest.asked_ms, newest.due_ms)

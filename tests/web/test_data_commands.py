@@ -1,0 +1,180 @@
+"""`apikey`, `export`, `forget` and `purge` beside a running service and without one."""
+
+import asyncio
+import json
+import stat
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from storage.apikeys import ApiKeys
+from tests.flows.conftest import Service
+from tests.web.conftest import NOBODY, Api, assert_problem, inside_of
+
+
+@pytest.fixture
+def say(api: Api) -> Callable[..., Any]:
+    """Runs a command with the settings of the running service; its exit code and what it wrote."""
+
+    async def run(*words: str) -> tuple[int, str]:
+        command = Service(api.world, api.service.zygote, api.service.folder, words)
+        command.settings = dict(api.service.settings)
+        await asyncio.to_thread(command.log.unlink, missing_ok=True)
+        command.spawn()
+        return await command.ended(), command.output
+
+    return run
+
+
+# ---- apikey
+async def test_a_key_is_made_used_listed_and_revoked_beside_the_service(api: Api, say: Callable[..., Any]) -> None:
+    """What is printed works at once; the list holds no secret; what is revoked ends at once."""
+    code, output = await say(
+        "apikey",
+        "create",
+        "--scope",
+        "requests:read",
+        "--scope",
+        "exports",
+        "--expires",
+        "90d",
+        "--note",
+        "cron",
+        "--json",
+    )
+    assert code == 0
+    made = json.loads(output)
+    assert made["scopes"] == ["exports", "requests:read"]
+    assert 89.9 < (made["expires_s"] - time.time()) / 86_400 <= 90
+    assert (await api.call("GET", "/requests", made["token"])).status_code == 200
+    code, output = await say("apikey", "list")
+    assert code == 0
+    assert made["id"] in output
+    assert "cron" in output
+    assert made["token"].rpartition("-")[2] not in output
+    code, output = await say("apikey", "list", "--json")
+    assert next(key for key in json.loads(output) if key["id"] == made["id"])["note"] == "cron"
+    assert "digest" not in output
+    code, output = await say("apikey", "revoke", made["id"])
+    assert (code, output) == (0, f"{made['id']} is revoked.\n")
+    async with api.from_address("127.0.0.41") as caller:
+        assert_problem(await caller.call("GET", "/requests", made["token"]), 401, "unauthorized")
+
+
+async def test_a_key_without_options_is_told_in_words(say: Callable[..., Any]) -> None:
+    """The token alone on its line, for `$(…)`, and a sentence on what it may do."""
+    code, output = await say("apikey", "create", "--scope", "data:delete")
+    assert code == 0
+    assert "does not expire" in output
+    assert "not shown again" in output
+    assert output.count("sk-") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("create", "--scope", "everything"), "--scope does not know 'everything'"),
+        (("create", "--scope", "exports", "--expires", "soon"), "--expires is not a length of time"),
+        (("create",), "--scope"),
+        (("revoke", "0" * 12), "There is no key"),
+    ],
+)
+async def test_slips_with_keys_are_refused_in_words(say: Callable[..., Any], words: tuple[str, ...], told: str) -> None:
+    """Exit code 2, and nothing was made."""
+    code, output = await say("apikey", *words)
+    assert code == 2
+    assert told in output
+    assert "Traceback" not in output
+
+
+async def test_keys_can_be_made_before_the_service_ever_ran(tmp_path: Path, service: Service) -> None:
+    """An embedded server is started for it and ended with it; the service then knows the key."""
+    command = Service(service.world, service.zygote, tmp_path, ("apikey", "create", "--scope", "exports", "--json"))
+    command.spawn()
+    assert await command.ended() == 0, command.output
+    token = json.loads(command.output)["token"]
+    later = Service(service.world, service.zygote, tmp_path, port=command.port)
+    try:
+        await later.start()
+        await later.ready()
+        async with inside_of(later) as inside:
+            assert await ApiKeys(inside.store, inside.keys).check(token) is not None
+    finally:
+        await later.destroy()
+
+
+# ---- export
+async def test_export_writes_files_for_nobody_else(api: Api, say: Callable[..., Any], tmp_path: Path) -> None:
+    """A whole zip with its own name and 0600; a second one on the same day does not take its place."""
+    customer = api.world.customer()
+    await customer.asks("alpha exported")
+    code, output = await say("export", str(customer.chat_id), "--to", str(tmp_path / "new" / "folder"))
+    assert code == 0
+    [path] = [Path(line) for line in output.splitlines()]
+    assert path.parent == tmp_path / "new" / "folder"
+    assert str(customer.chat_id) in path.name
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert b"alpha exported" in zipfile.ZipFile(path).read("conversations.json")
+    before = path.read_bytes()
+    code, output = await say("export", str(customer.chat_id), "--to", str(path.parent))
+    assert code == 2
+    assert "it is there already" in output
+    assert path.read_bytes() == before
+    assert [left.name for left in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("command", ["export", "forget"])
+async def test_of_an_unknown_chat_nothing_is_done(say: Callable[..., Any], command: str) -> None:
+    """Exit code 2: most likely the number is wrong."""
+    code, output = await say(command, str(NOBODY), *(["--yes"] if command == "forget" else []))
+    assert code == 2
+    assert str(NOBODY) in output
+    assert "Traceback" not in output
+    code, output = await say(command, str(2**60))
+    assert code == 2
+    assert "no id of a chat" in output
+
+
+# ---- forget and purge
+async def test_forget_asks_first_and_refuses_where_nobody_can_answer(api: Api, say: Callable[..., Any]) -> None:
+    """In a script without --yes nothing is deleted; --dry-run tells how much it would be."""
+    customer = api.world.customer()
+    await customer.asks("bravo kept")
+    await api.world.all_taken()
+    code, output = await say("forget", str(customer.chat_id))
+    assert code == 2
+    assert "--yes" in output
+    code, output = await say("forget", str(customer.chat_id), "--dry-run")
+    assert code == 0
+    assert "1 turns in 1 conversations" in output
+    assert (await api.inside.rights.held(customer.chat_id)).turns == 1
+
+
+async def test_purge_tells_how_many_and_leaves_the_young_alone(api: Api, say: Callable[..., Any]) -> None:
+    """Nobody here is a day old; a length of time is needed."""
+    customer = api.world.customer()
+    await customer.asks("charlie young")
+    await api.world.all_taken()
+    code, output = await say("purge", "--older-than", "1d", "--yes")
+    assert code == 0
+    assert output.startswith("There is nothing to delete: 0 of ")
+    assert (await api.inside.rights.held(customer.chat_id)).turns == 1
+    for length in ("", "0d", "-1d", "400", "d", "1y", "4e2d"):
+        code, output = await say("purge", "--older-than", length)
+        assert code == 2, length
+        assert "Traceback" not in output
+
+
+async def test_a_store_that_was_never_used_is_told_and_not_made(tmp_path: Path, service: Service) -> None:
+    """Commands on data look, and leave nothing behind."""
+    for words in (("export", "1"), ("forget", "1", "--yes"), ("purge", "--older-than", "9d")):
+        command = Service(service.world, service.zygote, tmp_path, words)
+        command.spawn()
+        assert await command.ended() == 2
+        assert "never used" in command.output
+    assert not (tmp_path / "data").exists()
+    assert not (tmp_path / "secrets").exists()
