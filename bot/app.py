@@ -250,7 +250,10 @@ def _load_api(parts: Parts) -> Any:
         return known
 
     receipts = Receipts(parts.store, parts.keys, keep_days=parts.settings.receipt_days)
-    return admin_api(Rights(parts.store, parts.keys, parts.vault, post=parts.post, receipts=receipts, name=name))
+    rights = Rights(
+        parts.store, parts.keys, parts.vault, post=parts.post, receipts=receipts, name=name, seal=parts.seal
+    )
+    return admin_api(rights)
 
 
 def _free_port(wanted: int) -> int:

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from bot.conversation.post import Post
 from bot.errors import SettingsError
 from bot.privacy.rights import Rights
+from bot.privacy.seal import Seal
 from bot.settings import Settings
 from storage.connection import StoreTarget, connect
 from storage.embedded import EmbeddedServer, running_server
@@ -28,6 +29,9 @@ _CONNECTIONS = 4
 _STORE_SECONDS = 10.0
 _WORKER_IDLE_MS = 15_000
 """A worker asks for new chats every second; one that has not asked for so long is not there any more."""
+
+_SIGNING = (0, "signing")
+"""The key of the service itself, as ``bot.parts`` has it: what a command exports is taken back like any other."""
 
 _UNUSED = "Nothing is stored yet: the store was never used by this bot."
 
@@ -92,7 +96,8 @@ async def office(settings: Settings) -> AsyncIterator[Office]:
         try:
             post = Post(Inbox(found.store, found.keys, mailbox_cap=settings.mailbox_cap), vault)
             receipts = Receipts(found.store, found.keys, keep_days=settings.receipt_days)
-            rights = Rights(found.store, found.keys, vault, post=post, receipts=receipts, name=_no_name)
+            seal = Seal.of((await vault.key(*_SIGNING)).secret)
+            rights = Rights(found.store, found.keys, vault, post=post, receipts=receipts, name=_no_name, seal=seal)
             yield Office(found.client, found.store, found.keys, found.url, rights, settings)
         finally:
             await vault.aclose()

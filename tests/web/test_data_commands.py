@@ -120,6 +120,10 @@ async def test_export_writes_files_for_nobody_else(api: Api, say: Callable[..., 
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert b"alpha exported" in zipfile.ZipFile(path).read("conversations.json")
     before = path.read_bytes()
+    token = await api.token("imports")
+    headers = {"Content-Type": "application/zip"}
+    offered = await api.call("POST", "/imports?dry_run=true", token, content=before, headers=headers)
+    assert (offered.status_code, offered.json()["chat_id"]) == (200, customer.chat_id)
     code, output = await say("export", str(customer.chat_id), "--to", str(path.parent))
     assert code == 2
     assert "it is there already" in output
