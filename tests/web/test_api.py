@@ -170,7 +170,16 @@ async def test_what_there_is_none_of_is_not_found(api: Api) -> None:
         "",
     ):
         assert_problem(await api.call("GET", path, token), 404, "not-found")
-    for path in ("/api", "/api/", "/api/v2/requests", "/api/v1//requests", "/api/docs"):
+    for path in (
+        "/api",
+        "/api/",
+        "/api/v2/requests",
+        "/api/v1//requests",
+        "/api/docs",
+        "/api/%0A",
+        "/api/%00",
+        "/api/%FF",
+    ):
         reply = await api.client.get(path, headers={"Authorization": f"Bearer {token}"})
         assert_problem(reply, 404, "not-found")
 
@@ -409,6 +418,21 @@ async def test_a_flood_of_wrong_keys_does_not_lock_out_a_right_one(api: Api) -> 
 
 
 # ---- description
+async def test_web_sockets_are_closed(api: Api) -> None:
+    """There are none."""
+    told: list[Any] = []
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    gate = Gate(ApiKeys(api.inside.store, api.inside.keys), loaded(api))
+    await gate({"type": "websocket", "path": ROOT, "headers": []}, receive, send)
+    assert told == [{"type": "websocket.close", "code": 1008}]
+
+
 async def test_the_description_is_whole(api: Api) -> None:
     """OpenAPI 3.1 with every operation, its scope, its answers and every refusal; it needs no key."""
     reply = await api.client.get(f"{ROOT}/openapi.json")
