@@ -8,7 +8,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from bot.conversation.post import Post
 from bot.errors import SettingsError
@@ -17,9 +16,8 @@ from bot.privacy.seal import Seal
 from bot.settings import Settings
 from storage.connection import StoreTarget, connect
 from storage.embedded import EmbeddedServer, running_server
-from storage.errors import translated
 from storage.inbox import Inbox
-from storage.keys import GROUP, PARTITIONS, Keys
+from storage.keys import Keys
 from storage.receipts import Receipts
 from storage.schema import read_identity, upgrade
 from storage.scripts import Store
@@ -27,9 +25,6 @@ from storage.vault import open_vault
 
 _CONNECTIONS = 4
 _STORE_SECONDS = 10.0
-_WORKER_IDLE_MS = 15_000
-"""A worker asks for new chats every second; one that has not asked for so long is not there any more."""
-
 _SIGNING = (0, "signing")
 """The key of the service itself, as ``bot.parts`` has it: what a command exports is taken back like any other."""
 
@@ -109,20 +104,9 @@ async def _no_name() -> str:
 
 
 async def is_worked_on(found: Reached) -> bool:
-    """Whether a worker of any process looks after the store now."""
-    try:
-        for number in range(PARTITIONS):
-            stream = found.keys.partition("ready", number)
-            if not await found.client.exists(stream):
-                continue
-            groups = await found.client.xinfo_groups(stream)
-            if not any(group["name"] in {GROUP, GROUP.encode()} for group in groups):
-                continue
-            consumers = await found.client.xinfo_consumers(stream, GROUP)
-            return any(consumer["idle"] < _WORKER_IDLE_MS for consumer in consumers)
-    except (RedisError, OSError, TimeoutError) as error:
-        raise translated(error) from error
-    return False
+    """Whether a worker of any process looks after the store now: each listens to what is urgent."""
+    reply = await found.store.call("PUBSUB", "NUMSUB", found.keys.control)
+    return bool(int(reply[1]))
 
 
 @asynccontextmanager
