@@ -27,7 +27,7 @@ _START_SECONDS: Final = 60.0
 async def look_at_store(settings: Settings) -> list[Finding]:
     found = list(_disk(settings)) if not settings.redis_url else []
     try:
-        async with _reached(settings) as client:
+        async with reached(settings) as client:
             if client is None:
                 return [*found, *_fresh_folder(settings.data_dir), *_fresh_keys(settings)]
             async with asyncio.timeout(_LIMIT_SECONDS):
@@ -39,7 +39,7 @@ async def look_at_store(settings: Settings) -> list[Finding]:
 
 
 @asynccontextmanager
-async def _reached(settings: Settings) -> AsyncIterator[Redis | None]:
+async def reached(settings: Settings) -> AsyncIterator[Redis | None]:
     """A client of the store; None for an embedded store that was never used, which is not made by looking at it."""
     target = StoreTarget.parse(settings.redis_url, ca_file=settings.ca_file)
     server = None

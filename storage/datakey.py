@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from storage.masterkey import MasterKey
+from storage.masterkey import MasterKey, NamesKey
 
 CACHED_KEYS = 50_000
 """Bound of each process's cache, in keys."""
@@ -76,12 +76,12 @@ def group_and_day(name: str) -> tuple[str, int]:
     return group, day
 
 
-def name_mark(master: MasterKey, owner: str, name: str) -> bytes:
+def name_mark(names: NamesKey, owner: str, name: str) -> bytes:
     """What stands for a key's name. ``G`` and ``G/0`` are one name."""
     if "/" in name:
         group, day, more = _parts(name)
         name = f"{group}/{day}{more}" if day or more else group
-    return master.mark(owner, name)
+    return names.mark(owner, name)
 
 
 def _parts(name: str) -> tuple[str, int, str]:

@@ -1,7 +1,7 @@
 """What the store is: the record of its keys, and the version of its layout with the way forward.
 
-The record is written once, when a store is first used, together with the version. From then on a service with another
-master key or keyring refuses to touch it.
+The record is written when a store is first used, together with the version. From then on a service with another keyring
+refuses to touch it, and so does one with another master key, but for those of the same keyring (storage/rotation.py).
 """
 
 import asyncio
@@ -21,7 +21,7 @@ SCHEMA_VERSION = 1
 """Of the layout that this code writes."""
 
 IDENTITY_KEY = "tg:{{{bot_id}}}:identity"
-"""string: the record (JSON), never changed"""
+"""string: the record (JSON); it changes with the master key, by ``keys rotate`` alone"""
 
 SCHEMA_KEY = "tg:{{{bot_id}}}:schema"
 """string: the version of the layout"""
@@ -47,6 +47,12 @@ redis.call('SET', KEYS[2], ARGV[3])
 return 1
 """
 
+_MOVE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+return 1
+"""
+
 Step = Callable[[Redis, int], Awaitable[None]]
 """One upgrade: gets the client and the bot's id, and does no harm when it runs again."""
 
@@ -62,13 +68,7 @@ class Identity:
 async def read_identity(client: Redis, bot_id: int) -> Identity | None:
     """The store's record; None for a store that was never used."""
     text = await _done(client.get(IDENTITY_KEY.format(bot_id=bot_id)))
-    if text is None:
-        return None
-    try:
-        record = json.loads(text)
-        return Identity(master=str(record["master"]), keyring=str(record["keyring"]))
-    except (ValueError, KeyError, TypeError) as error:
-        raise StorageError("The store's record of its keys is damaged: restore a backup.") from error
+    return None if text is None else _parsed(text)
 
 
 async def claim_identity(client: Redis, bot_id: int, identity: Identity) -> Identity:
@@ -82,6 +82,23 @@ async def claim_identity(client: Redis, bot_id: int, identity: Identity) -> Iden
     if standing is None:
         raise StorageError("The store's record of its keys is gone, its schema version is not: restore a backup.")
     return standing
+
+
+async def move_identity(client: Redis, bot_id: int, old: Identity, new: Identity) -> bool:
+    """Let the record say ``new`` where it says ``old``; whether it says ``new`` then. It moves with the master key."""
+    key = IDENTITY_KEY.format(bot_id=bot_id)
+    text = await _done(client.get(key))
+    if text is not None and _parsed(text) == old:
+        await _done(client.eval(_MOVE, 1, key, text, json.dumps(asdict(new))))
+    return await read_identity(client, bot_id) == new
+
+
+def _parsed(text: bytes) -> Identity:
+    try:
+        record = json.loads(text)
+        return Identity(master=str(record["master"]), keyring=str(record["keyring"]))
+    except (ValueError, KeyError, TypeError) as error:
+        raise StorageError("The store's record of its keys is damaged: restore a backup.") from error
 
 
 async def read_version(client: Redis, bot_id: int) -> int:

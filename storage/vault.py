@@ -138,7 +138,7 @@ async def _first_vault(client: Redis, bot_id: int, master_key_file: Path, keyrin
     keyring = await open_keyring(keyring_url, master, create=True)
     try:
         await _refuse_same_server(client, keyring)
-        wanted = Identity(master=master.fingerprint(), keyring=keyring.identity)
+        wanted = Identity(master=(await keyring.record()).master, keyring=keyring.identity)
         _compare(await claim_identity(client, bot_id, wanted), wanted)
     except BaseException:
         await keyring.aclose()
@@ -150,15 +150,23 @@ async def _known_vault(
     client: Redis, bot_id: int, standing: Identity, master_key_file: Path, keyring_url: str
 ) -> Vault:
     master = MasterKey.load(master_key_file)
-    if master.fingerprint() != standing.master:
+    try:
+        keyring = await open_keyring(keyring_url, master, create=False)
+    except MasterKeyWrongError as error:
+        if standing.master in master.fingerprints():
+            raise
         raise MasterKeyWrongError(
-            f"{master_key_file} is not the master key this store was sealed with: "
-            "put back the right one, or let MASTER_KEY_FILE name it."
-        )
-    keyring = await open_keyring(keyring_url, master, create=False)
+            f"{master_key_file} is not the master key this store was sealed with: put back the right one, "
+            "let MASTER_KEY_FILE name it, or copy it from the machine where `keys rotate` was typed."
+        ) from error
     try:
         await _refuse_same_server(client, keyring)
-        _compare(standing, Identity(master=master.fingerprint(), keyring=keyring.identity))
+        record = await keyring.record()
+        # A store may be behind its keyring, as old backups are, and ahead of one that was put back from a backup while
+        # a rotation was under way.
+        known = {record.master, *record.past, *master.fingerprints()}
+        ours = standing.master if standing.master in known else record.master
+        _compare(standing, Identity(master=ours, keyring=keyring.identity))
     except BaseException:
         await keyring.aclose()
         raise
@@ -167,7 +175,9 @@ async def _known_vault(
 
 def _compare(standing: Identity, ours: Identity) -> None:
     if standing.master != ours.master:
-        raise MasterKeyWrongError("The store was sealed with another master key: let MASTER_KEY_FILE name it.")
+        raise MasterKeyWrongError(
+            "The store was sealed with another master key: put back the right one, or let MASTER_KEY_FILE name it."
+        )
     if standing.keyring != ours.keyring:
         raise KeyringUnavailableError("The keyring is not the one this store was sealed with: let KEYRING_URL name it.")
 

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import keyring as sqlite_keyring
-from storage import keyring_layout, keyring_redis
+from storage import keyring_layout, keyring_redis, keyring_sqlite
 from storage.connection import StoreTarget, connect
 from storage.datakey import Cache, DataKey, fresh_key
 from storage.errors import KeyringUnavailableError, MasterKeyMissingError, MasterKeyWrongError, SealBrokenError
@@ -34,6 +33,11 @@ def master(tmp_path: Path) -> MasterKey:
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "secrets" / "keyring.db"
+
+
+def marked(master: MasterKey, *words: str) -> bytes:
+    """What stands for a name in a keyring of that master key."""
+    return master.first_names().mark(*words)
 
 
 async def opening(url: str, master: MasterKey) -> AsyncIterator[Open]:
@@ -320,7 +324,7 @@ async def test_no_copy_of_an_expired_key_stays_in_the_files(
     open_file: Open, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """However many steps it takes."""
-    monkeypatch.setattr(sqlite_keyring, "_FREE_OVER", sqlite_keyring._FREE_OVER.replace("5000", "50"))
+    monkeypatch.setattr(keyring_sqlite, "_FREE_OVER", keyring_sqlite._FREE_OVER.replace("5000", "50"))
     opened = await open_file()
     await asyncio.gather(*(opened.obtain(f"chat-{n % 20}", f"talk/{20_000 + n}") for n in range(400)))
     wrapped = stored(path)
@@ -346,7 +350,7 @@ CREATE INDEX data_key_owner ON data_key (owner);
 def first_layout(master: MasterKey, path: Path, count: int, *, freed: int = 0) -> dict[str, bytes]:
     """A keyring as it was made before keys had groups: each name of owner "1", and its key's id."""
     os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    keys = {f"talk.0.{number}": fresh_key(master, master.mark("1", f"talk.0.{number}")) for number in range(count)}
+    keys = {f"talk.0.{number}": fresh_key(master, marked(master, "1", f"talk.0.{number}")) for number in range(count)}
     with contextlib.closing(sqlite3.connect(path)) as writer, writer:
         writer.execute("PRAGMA journal_mode = WAL")
         writer.executescript(_FIRST_LAYOUT)
@@ -355,7 +359,7 @@ def first_layout(master: MasterKey, path: Path, count: int, *, freed: int = 0) -
         numbers = list(range(1, count + 1))
         random.Random(count).shuffle(numbers)  # rows in between others split pages, and leave copies behind
         for number, (name, (key_id, wrapped)) in zip(numbers, keys.items(), strict=True):
-            row = (number, key_id, master.mark("1"), master.mark("1", name), wrapped)
+            row = (number, key_id, marked(master, "1"), marked(master, "1", name), wrapped)
             writer.execute("INSERT INTO data_key (number, id, owner, name, wrapped) VALUES (?, ?, ?, ?, ?)", row)
         writer.executemany(
             "UPDATE data_key SET id = randomblob(16), owner = zeroblob(16), name = randomblob(16), "
@@ -445,11 +449,11 @@ async def test_keys_of_a_server_made_before_there_were_groups_still_serve(
     client = await connect(StoreTarget.parse(valkey_url), connections=1, timeout_seconds=5.0)
     ids: dict[str, bytes] = {}
     for name in ("talk.0.0", "talk.0.1", "mail.0"):
-        mark = master.mark("1", name)
+        mark = marked(master, "1", name)
         ids[name], wrapped = fresh_key(master, mark)
         await client.set(f"keyring:name:{mark.hex()}", ids[name].hex() + wrapped.hex())
         await client.set(f"keyring:id:{ids[name].hex()}", mark.hex())
-        await client.sadd(f"keyring:owner:{master.mark('1').hex()}", mark.hex())
+        await client.sadd(f"keyring:owner:{marked(master, '1').hex()}", mark.hex())
     await client.aclose()
     await opened.obtain("1", "talk.0.0/20400")
     assert await opened.expire(1, "1") == 0
@@ -630,7 +634,7 @@ def test_a_damaged_master_key_is_refused(tmp_path: Path, change: str) -> None:
 
 def test_marks_do_not_collide(master: MasterKey) -> None:
     """("a", "bc") and ("ab", "c") are two names."""
-    assert master.mark("a", "bc") != master.mark("ab", "c") != master.mark("abc")
+    assert marked(master, "a", "bc") != marked(master, "ab", "c") != marked(master, "abc")
 
 
 async def test_a_full_disk_is_told_as_such(master: MasterKey, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

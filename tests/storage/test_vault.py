@@ -21,6 +21,7 @@ from storage.errors import (
     SealBrokenError,
     StoreRefusedError,
 )
+from storage.keyrecord import KeyringRecord, KeyRow, Rewrapped
 from storage.keyring import Keyring
 from storage.schema import IDENTITY_KEY, SCHEMA_KEY
 from storage.vault import OVERHEAD_BYTES, Vault, open_vault
@@ -53,6 +54,27 @@ class NoKeyring:
 
     async def expire(self, before: int, owner: str | None = None) -> int:
         return 0
+
+    async def record(self) -> KeyringRecord:
+        raise KeyringUnavailableError
+
+    async def count(self) -> int:
+        return 0
+
+    async def switch(self, record: KeyringRecord, master: str) -> KeyringRecord:
+        raise KeyringUnavailableError
+
+    def rewrap(self, record: KeyringRecord) -> AsyncIterator[Rewrapped]:
+        raise KeyringUnavailableError
+
+    def rows(self, record: KeyringRecord) -> AsyncIterator[KeyRow]:
+        raise KeyringUnavailableError
+
+    async def copied_at(self) -> int:
+        return 0
+
+    async def note_copy(self, seconds: int) -> None:
+        return None
 
     async def aclose(self) -> None:
         return None
