@@ -46,7 +46,7 @@ _EXPORT_KEY: Final = "export"
 _KEYS_AT_ONCE: Final = 500
 _TURNS_LOOKED_AT: Final = 20
 _CAUSES: Final = 2**53
-"""Letters of ours are not caused by an update: their causes lie beyond any update's number."""
+"""What we post is not caused by an update: its numbers lie beyond any update's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,9 +142,9 @@ class Rights:
         if not await self.is_known(chat_id):
             return None
         receipt = self._opened("erasure", by, scope="everything")
-        # The receipt first: a worker may be done with the letter before this call is.
+        # The receipt first: a worker may be done with the order before this call is.
         await self._receipts.put(chat_id, receipt)
-        await self._send(chat_id, "erase", receipt.id, "notify" if notify else "")
+        await self._post.order(chat_id, _cause(), {"receipt": receipt.id, "quiet": not notify})
         return receipt.id
 
     async def is_known(self, chat_id: int) -> bool:
@@ -187,10 +187,6 @@ class Rights:
                 yield int(name.rpartition(b":")[2])
             if int(cursor) == 0:
                 return
-
-    async def _send(self, chat_id: int, kind: str, request_id: str, text: str) -> None:
-        letter = {"kind": kind, "chat_id": 0, "name": request_id, "text": text}
-        await self._post.letter(chat_id, _CAUSES + secrets.randbits(50), letter)
 
     # ---- exports
     async def request_export(self, chat_id: int, by: str) -> Export | None:
@@ -261,7 +257,7 @@ class Rights:
         receipt = self._opened("import", by)
         await self._staging.put(chat_id, receipt.id, content)
         await self._receipts.put(chat_id, receipt)
-        await self._send(chat_id, "import", receipt.id, "")
+        await self._post.letter(chat_id, _cause(), {"kind": "import", "chat_id": 0, "name": receipt.id})
         return receipt.id
 
     # ---- receipts
@@ -284,6 +280,10 @@ class Rights:
     def _opened(self, kind: str, by: str, scope: str = "") -> Receipt:
         now_ms = int(time.time() * 1000)
         return Receipt(fresh_id(), kind, by, now_ms, now_ms + DUE_MS, scope)
+
+
+def _cause() -> int:
+    return _CAUSES + secrets.randbits(50)
 
 
 def _extent(runs: Any) -> Extent:

@@ -5,14 +5,18 @@ import json
 import stat
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
+from bot.commands.beside import Reached, is_worked_on
 from storage.apikeys import ApiKeys
-from tests.flows.conftest import Service
+from storage.history import History
+from tests.flows.conftest import Customer, Service, World, sandbox_world
 from tests.web.conftest import NOBODY, Api, assert_problem, inside_of
 
 
@@ -28,6 +32,12 @@ def say(api: Api) -> Callable[..., Any]:
         return await command.ended(), command.output
 
     return run
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def world_of_its_own() -> AsyncIterator[World]:
+    async with sandbox_world() as world:
+        yield world
 
 
 # ---- apikey
@@ -144,6 +154,12 @@ async def test_of_an_unknown_chat_nothing_is_done(say: Callable[..., Any], comma
 
 
 # ---- forget and purge
+async def test_a_worker_of_another_process_is_seen(api: Api) -> None:
+    """Beside a service the command leaves the work to it."""
+    inside = api.inside
+    assert await is_worked_on(Reached(inside.store.client, inside.store, inside.keys, ""))
+
+
 async def test_forget_asks_first_and_refuses_where_nobody_can_answer(api: Api, say: Callable[..., Any]) -> None:
     """In a script without --yes nothing is deleted; --dry-run tells how much it would be."""
     customer = api.world.customer()
@@ -182,3 +198,79 @@ async def test_a_store_that_was_never_used_is_told_and_not_made(tmp_path: Path, 
         assert "never used" in command.output
     assert not (tmp_path / "data").exists()
     assert not (tmp_path / "secrets").exists()
+
+
+async def aged(api: Api, customer: Customer, days: int) -> None:
+    """Makes the chat's turns that much older."""
+    inside = api.inside
+    history, key = History(inside.store, inside.keys), inside.keys.of(customer.chat_id).turns(0, 0)
+    for turn in await history.read(customer.chat_id, 0, 0, 1, 9):
+        await inside.store.call("HSET", key, turn.number, replace(turn, day=turn.day - days).packed())
+
+
+async def is_empty(api: Api, customer: Customer) -> bool:
+    """Whether nothing but receipts is left of a chat."""
+    told = (await api.call("GET", f"/chats/{customer.chat_id}/data", await api.token("data:read"))).json()
+    return bool(told["conversations"] == [] and told["account"]["receipts"])
+
+
+@pytest.mark.parametrize("quiet", [True, False])
+async def test_forget_deletes_and_waits_for_the_receipt(api: Api, say: Callable[..., Any], quiet: bool) -> None:
+    """When the command has ended nothing is left; the customer hears of it unless that is unwanted."""
+    customer = api.world.customer()
+    await customer.asks("delta forgotten")
+    await api.world.all_taken()
+    code, output = await say("forget", str(customer.chat_id), "--yes", *(["--quiet"] if quiet else []))
+    assert code == 0, output
+    assert await is_empty(api, customer)
+    receipt = await api.inside.rights.receipt(output.strip())
+    assert receipt is not None
+    assert receipt.done_ms >= receipt.asked_ms
+    assert len(customer.texts) == (1 if quiet else 2)
+    code, _ = await say("forget", str(customer.chat_id), "--yes", "--quiet")
+    assert code == 0, "harmless again"
+
+
+async def test_purge_deletes_what_is_old_and_nothing_else(api: Api, say: Callable[..., Any]) -> None:
+    """By the newest turn of each chat; first told, then done, then nothing is left to do."""
+    old, young = api.world.customer(), api.world.customer()
+    for customer in (old, young):
+        await customer.asks("echo of the purge")
+    await api.world.all_taken()
+    await aged(api, old, 401)
+    await aged(api, young, 398)
+    code, output = await say("purge", "--older-than", "400d", "--dry-run")
+    assert (code, output.startswith("This would delete 1 of ")) == (0, True), output
+    assert (await api.inside.rights.held(old.chat_id)).turns == 1
+    code, output = await say("purge", "--older-than", "400d")
+    assert (code, "--yes" in output) == (2, True)
+    code, output = await say("purge", "--older-than", "400d", "--yes")
+    assert code == 0, output
+    assert await is_empty(api, old)
+    assert (await api.inside.rights.held(young.chat_id)).turns == 1
+    code, output = await say("purge", "--older-than", "400d", "--yes")
+    assert (code, output.startswith("There is nothing to delete: 0 of ")) == (0, True), output
+
+
+async def test_forget_works_where_no_service_runs(tmp_path: Path, service: Service, world_of_its_own: World) -> None:
+    """A worker runs inside the command until the receipt is there, and ends with it."""
+    first = Service(world_of_its_own, service.zygote, tmp_path)
+    await first.start()
+    await first.ready()
+    customer = world_of_its_own.customer()
+    await customer.asks("foxtrot forgotten")
+    await world_of_its_own.all_taken()
+    assert await first.stop() == 0
+    command = Service(world_of_its_own, service.zygote, tmp_path, ("forget", str(customer.chat_id), "--yes", "--quiet"))
+    command.spawn()
+    assert await command.ended() == 0, command.output
+    second = Service(world_of_its_own, service.zygote, tmp_path)
+    try:
+        await second.start()
+        await second.ready()
+        async with inside_of(second) as inside:
+            assert (await inside.rights.held(customer.chat_id)).turns == 0
+        assert await customer.asks("what did I say?") == "Answer to: what did I say?"
+        assert "foxtrot" not in str(world_of_its_own.asked("what did I say?")[0].messages)
+    finally:
+        await second.destroy()
