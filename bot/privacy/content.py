@@ -16,9 +16,10 @@ from bot.texts import N_
 
 NO_REASON: Final = N_("It could not be read.")
 PAUSE_TURNS: Final = 64
-_DAY_S: Final = 86_400
+_DAY_MINUTES: Final = 24 * 60
+_MINUTES: Final = tuple(f"{minute // 60:02}:{minute % 60:02}" for minute in range(_DAY_MINUTES))
 _EPOCH: Final = date(1970, 1, 1)
-_NEVER_S: Final = ((date.max - _EPOCH).days + 1) * _DAY_S
+_NEVER_S: Final = ((date.max - _EPOCH).days + 1) * _DAY_MINUTES * 60
 
 
 class Role(StrEnum):
@@ -204,10 +205,10 @@ def clock_of(seconds: int) -> Clock | None:
     """None where it is not known (0), or out of any calendar."""
     if not 0 < seconds < _NEVER_S:
         return None
-    days, rest = divmod(seconds, _DAY_S)
-    day = _day(days)
-    minute = f"{rest // 3600:02}:{rest // 60 % 60:02}"
-    return Clock(day, minute, f"{day}T{minute}:{rest % 60:02}Z")
+    minutes, second = divmod(seconds, 60)
+    days, minute = divmod(minutes, _DAY_MINUTES)
+    day, time = _day(days), _MINUTES[minute]
+    return Clock(day, time, f"{day}T{time}:{_MINUTES[second][3:]}Z")
 
 
 @lru_cache(maxsize=64)

@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from rich.console import Console
 
+from tests.bench.exports import MESSAGES, QUICK_MESSAGES, exports
 from tests.bench.gates import gates_of
 from tests.bench.long import long
 from tests.bench.process import BenchError, processors
@@ -28,7 +29,7 @@ from tests.bench.stops import stops
 from tests.bench.streams import LOADS, QUICK_LOADS, streams
 from tests.bench.window import Spare
 
-_ALL: Final = (*PARTS, "stop", "streams", "history", "chats", "prefix", "long")
+_ALL: Final = (*PARTS, "stop", "streams", "history", "chats", "prefix", "long", "export")
 _SPARE_SECONDS: Final = 45.0
 _LONGEST_SECONDS: Final = 585.0
 _QUICK_SECONDS: Final = 145.0
@@ -110,6 +111,7 @@ async def _measure(options: argparse.Namespace, console: Console) -> dict[str, A
         "history": lambda: history(sizes, spare, tell),
         "chats": lambda: chats(sizes, spare, tell),
         "long": lambda: asyncio.to_thread(long, tell),
+        "export": lambda: asyncio.to_thread(exports, QUICK_MESSAGES if options.quick else MESSAGES, tell),
         "streams": lambda: streams(QUICK_LOADS if options.quick else LOADS, scale.rounds, tell),
     }
     deadline = started + (_QUICK_SECONDS if options.quick else _LONGEST_SECONDS)

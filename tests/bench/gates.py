@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, Final
 
-from tests.bench import streams
+from tests.bench import exports, streams
 from tests.bench.long import TURNS
 from tests.bench.window import FULL
 
@@ -53,7 +53,12 @@ def gates_of(result: dict[str, Any]) -> list[Gate]:
         shares = result["prefix"]
         note = f"{shares['requests']} requests, {shares['tokens']:,} tokens"
         found.append(Gate("prompt tokens in an unchanged prefix", shares["share"], 0.90, at_least=True, note=note))
-    return [*found, *_long(result.get("long", [])), *_streams(result.get("streams", {}))]
+    return [
+        *found,
+        *_long(result.get("long", [])),
+        *_streams(result.get("streams", {})),
+        *_export(result.get("export", {})),
+    ]
 
 
 MOST_STOP_MS: Final = 200.0
@@ -165,6 +170,20 @@ def _streams(loads: dict[str, streams.Rounds]) -> Iterator[Gate]:
             both = " and ".join(f"{streams.middle(rounds, client, figure):,.2f}" for client in ("ours", "httpx"))
             note = f"{both} {unit}, plain httpx; rounds {min(ratios):.2f} to {max(ratios):.2f}"
             yield Gate(f"{name}, {label}", median(ratios), most, at_least=False, note=note)
+
+
+def _export(figures: dict[str, Any]) -> Iterator[Gate]:
+    if not figures:
+        return
+    million = figures["messages"] / 1e6
+    cpu, store = figures["cpu"], figures["store_cpu"]
+    note = f"{figures['messages']:,} messages in {figures['parts']} parts: {cpu:.1f} s, its store {store:.1f} s"
+    name = "CPU seconds to export a million messages"
+    yield Gate(name, (cpu + store) / million, exports.MOST_SECONDS, at_least=False, note=note)
+    held = figures["held_ms"]
+    yield Gate("MiB that an export grows by", figures["grown_mib"], exports.MOST_MIB, at_least=False)
+    note = f"p50 {held['p50']:.1f}, max {held['max']:.1f} ms"
+    yield Gate("ms that an export holds others up, p99.9", held["p999"], exports.MOST_HELD_MS, False, note)
 
 
 def _memory(rounds: Rounds) -> Iterator[Gate]:

@@ -34,12 +34,22 @@ def test_bench_measures_relay_and_service_and_judges_them(project_root: Path, tm
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the bench reads CPU times from /proc")
-def test_bench_reads_streams_with_each_client_and_counts_a_long_conversation(
-    project_root: Path, tmp_path: Path
-) -> None:
-    """Every answer comes whole with every client, and a conversation of a thousand turns keeps what it owes."""
+def test_bench_reads_streams_counts_a_long_conversation_and_exports(project_root: Path, tmp_path: Path) -> None:
+    """Every answer comes whole with every client, a conversation of a thousand turns keeps what it owes, and an export
+    is one document and more."""
     figures = tmp_path / "figures.json"
-    command = [sys.executable, "-m", "tests.bench", "--quick", "--only", "streams", "--only", "long"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.bench",
+        "--quick",
+        "--only",
+        "streams",
+        "--only",
+        "long",
+        "--only",
+        "export",
+    ]
     ended = subprocess.run(
         [*command, "--json", str(figures)], cwd=project_root, capture_output=True, text=True, timeout=120, check=False
     )
@@ -53,3 +63,5 @@ def test_bench_reads_streams_with_each_client_and_counts_a_long_conversation(
     for talk in result["long"]:
         assert talk["known"]
         assert talk["largest"] <= talk["budget"]
+    assert result["export"]["messages"] >= 20_000
+    assert result["export"]["bytes"] > 0
