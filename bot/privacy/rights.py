@@ -266,20 +266,30 @@ class Rights:
 
     async def requests(self, most: int, before_ms: int = 0) -> Page:
         """A page of all requests. Such as were asked for in the same millisecond are never torn apart."""
+        highest = f"({before_ms}" if before_ms else "+inf"
         room = most + 1
         while True:
-            found = await self._receipts.newest(room, before_ms=before_ms)
-            if len(found) < room:
-                return Page(tuple(found), 0)
-            border = found[-1].asked_ms
-            kept = [receipt for receipt in found if receipt.asked_ms > border]
-            if kept:
-                return Page(tuple(kept), border + 1)
+            page = (self._keys.requests, highest, "-inf", "WITHSCORES", "LIMIT", 0, room)
+            flat = await self._store.call("ZREVRANGEBYSCORE", *page)
+            listed = [(bytes(name).decode(), int(score)) for name, score in _pairs(flat)]
+            is_all = len(listed) < room
+            border = 0 if is_all else listed[-1][1]
+            kept = [name for name, asked_ms in listed if asked_ms > border]
+            if kept or is_all:
+                found = await asyncio.gather(*map(self._receipts.read, kept))
+                return Page(tuple(receipt for receipt in found if receipt is not None), 0 if is_all else border + 1)
             room *= 2
 
     def _opened(self, kind: str, by: str, scope: str = "") -> Receipt:
         now_ms = int(time.time() * 1000)
         return Receipt(fresh_id(), kind, by, now_ms, now_ms + DUE_MS, scope)
+
+
+def _pairs(flat: Any) -> list[tuple[bytes, float]]:
+    """Members and scores, as a client of either protocol gives them."""
+    if flat and isinstance(flat[0], list | tuple):
+        return [(name, float(score)) for name, score in flat]
+    return [(name, float(score)) for name, score in zip(flat[::2], flat[1::2], strict=True)]
 
 
 def _cause() -> int:
