@@ -26,7 +26,9 @@ from bot.parts import Parts, connected, owned
 from bot.privacy.account import account_of
 from bot.privacy.erase import Eraser, Reach
 from bot.privacy.export import Exporter
+from bot.privacy.importer import Importer
 from bot.privacy.retention import Retention
+from bot.privacy.staging import Staging
 from bot.privacy.wishes import Consents
 from bot.safety.guard import LINK_REMOVED, Guard
 from bot.safety.links import LinkRules
@@ -144,6 +146,8 @@ async def _desk(
         consents=consents,
         retention=retention,
         receipts=receipts,
+        importer=Importer(journal, history, parts.vault, parts.seal, settings.bot_id),
+        staging=Staging(parts.store, parts.keys, parts.vault),
         parcels=Parcels(
             Exporter(journal, history, parts.vault),
             words,

@@ -35,7 +35,8 @@ WELCOME: Final = N_(
 HELP: Final = N_(
     "Write your question as a message. Several messages in a row are answered together, and an edited message corrects "
     "what I remember.\n\n/new – begin a new conversation\n/stop – stop the answer being written\n/human – talk to a person\n"
-    "/export – get all your conversations as files\n/forget – delete what I remember\n/privacy – what happens to your data\n"
+    "/export – get all your conversations as files\n/import – bring an export back\n/forget – delete what I remember; in reply "
+    "to a message: that exchange\n/privacy – what I keep of you, how long, and your choices\n"
     "/language – choose the language"
 )
 PRIVACY: Final = N_(
@@ -51,8 +52,8 @@ PRIVACY_KEPT, PRIVACY_KEPT_DAYS = NN_(
     "{backups} days at the latest. Pictures and files are never kept here, only passed on to the team.",
 )
 PRIVACY_STORED: Final = N_(
-    "Stored of this chat now: {exchanges} exchanges in {conversations} conversations, what you chose here, how much you "
-    "used, and {receipts} receipts of what you asked for."
+    "Stored of this chat now: questions with answers: {exchanges}, in conversations: {conversations}; receipts of what you "
+    "asked for: {receipts}; what you chose here, and how much you used."
 )
 PRIVACY_REMOTE: Final = N_(
     "{processor} may keep a copy of our conversation as long as it lasts; I have it deleted there when you delete it here."
@@ -85,9 +86,9 @@ PRIVACY_WITHDRAWN: Final = N_(
 PRIVACY_RECEIPTS: Final = N_("🧾 Receipts")
 RECEIPTS_NONE: Final = N_("There are no receipts yet: you have not asked for an export, an import or a deletion.")
 RECEIPTS: Final = N_("What you asked for:")
-RECEIPT_ERASED: Final = N_("{id}, {when} (UTC): deletion of {what}, {count} exchanges. {state}")
-RECEIPT_EXPORTED: Final = N_("{id}, {when} (UTC): export, {count} exchanges. {state}")
-RECEIPT_IMPORTED: Final = N_("{id}, {when} (UTC): import, {count} exchanges. {state}")
+RECEIPT_ERASED: Final = N_("{id}, {when} (UTC): deletion of {what}, questions with answers: {exchanges}. {state}")
+RECEIPT_EXPORTED: Final = N_("{id}, {when} (UTC): export, questions with answers: {exchanges}. {state}")
+RECEIPT_IMPORTED: Final = N_("{id}, {when} (UTC): import, questions with answers: {exchanges}. {state}")
 RECEIPT_DONE: Final = N_("Done.")
 RECEIPT_OPEN: Final = N_("Under way.")
 RECEIPT_REMOTE: Final = N_("Done here; the chat API confirmed {confirmed} of {asked} deletions.")
@@ -237,6 +238,57 @@ EXPORT_PRIVATE: Final = N_("I export conversations only in a private chat, to th
 EXPORT_CAPTION: Final = N_("Your conversations: open chat.html to read them.")
 EXPORT_PART: Final = N_("Your conversations, part {part} of {parts}: open chat.html to read them.")
 
+IMPORT_ASK: Final = N_(
+    "Send me a file that I gave you with /export, as it is: conversations-….zip. I first tell you what is in it and ask "
+    "before I take anything in. I wait for it for a quarter of an hour."
+)
+IMPORT_PRIVATE: Final = N_("I take conversations back only in a private chat, from the person they belong to.")
+IMPORT_OFFER: Final = N_(
+    "Questions with answers in this file: {total}, from {first} to {last}. New here: {fresh}. Remembered already: {here}. Older "
+    "than I keep things, so left out: {expired}."
+)
+IMPORT_FORGOTTEN: Final = N_(
+    "⚠️ Deleted by you: {forgotten}. What you deleted comes back only if you say so: choose below."
+)
+IMPORT_TAKE: Final = N_("Take in what is new ({fresh})")
+IMPORT_TAKE_ALL: Final = N_("Bring back what I deleted, too ({all})")
+IMPORT_NOTHING: Final = N_(
+    "There is nothing new in this file. Remembered already: {here}. Older than I keep things: {expired}."
+)
+IMPORT_DONE: Final = N_(
+    "Done. Questions with answers taken in: {taken}, as they were; they are part of your /export again. Receipt {id}."
+)
+IMPORT_BY_TEAM: Final = N_(
+    "The team took an export of yours in again. Questions with answers taken in: {taken}. What you had deleted stayed out. "
+    "Receipt {id}."
+)
+IMPORT_CANCELLED: Final = N_("Nothing was taken in.")
+IMPORT_EXPIRED: Final = N_("This button is no longer valid, and nothing was taken in. Send /import to start again.")
+IMPORT_UNFETCHED: Final = N_("I could not fetch the file from Telegram, and nothing was changed. Please send it again.")
+IMPORT_TOO_LARGE: Final = N_(
+    "This file is larger than 20 MB, which is more than I can fetch, and none of my exports is: please send one of those."
+)
+IMPORT_NOT_WHOLE: Final = N_(
+    "This is no archive of mine, or a part of it is missing. Please send the file exactly as I gave it to you."
+)
+IMPORT_UNSAFE: Final = N_(
+    "This archive is built in a way that I do not open, and none of my exports is. Please send the file exactly as I gave it to "
+    "you."
+)
+IMPORT_DAMAGED: Final = N_(
+    "I cannot read this archive: it is damaged. Please send the file exactly as I gave it to you, or another export."
+)
+IMPORT_NEWER: Final = N_("This archive was made by a newer version of this service than the one that runs here now.")
+IMPORT_FOREIGN: Final = N_(
+    "This archive was made by another installation of this service: I take back only what I gave out."
+)
+IMPORT_FORGED: Final = N_(
+    "This archive was changed after I made it, so I do not take it in. Please send the original file."
+)
+IMPORT_NOT_YOURS: Final = N_(
+    "This archive belongs to another chat: I take conversations back only where they were held."
+)
+
 HANDED: Final = N_(
     "A person takes over. I passed your last messages on and will not answer until they are done; whatever you write "
     "now goes to them. /handback brings me back."
@@ -336,8 +388,9 @@ COMMANDS: Final = {
     "stop": N_("Stop the answer being written"),
     "human": N_("Talk to a person"),
     "export": N_("Get all your conversations as files"),
+    "import": N_("Bring back an export"),
     "forget": N_("Delete what the assistant remembers"),
-    "privacy": N_("What happens to your data"),
+    "privacy": N_("Your data: what is kept, how long, your choices"),
     "language": N_("Choose the language"),
     "help": N_("What the assistant can do"),
 }

@@ -114,8 +114,11 @@ class ChatState:
     as long as the operator; ``oldest``: by topic and conversation, the first turn that was not too old yet; ``fresh``:
     by topic, conversation and last day of a week, the number of the key that took the place of one that had sealed a
     removed turn; ``rights``: what the customer agreed to, sealed; ``coming``: conversations (topic, number) of an
-    unfinished import; ``warns``: the customer wants to hear a week before anything is deleted for its age, and heard
-    of what was written up to ``warned_day``; ``day``: on which a turn ended last (UTC days since 1970).
+    unfinished import; ``copies``: by topic and conversation, those that imports made of it; ``offer``: the archive
+    whose import is to be confirmed, sealed; ``awaits_ms``: when the customer was asked for an archive; ``warns``: the
+    customer wants to hear a week before anything is deleted for its age, and heard of what was written up to
+    ``warned_day``;
+    ``day``: on which a turn ended last (UTC days since 1970).
     """
 
     ready: Ready
@@ -151,6 +154,9 @@ class ChatState:
     fresh: dict[tuple[int, int, int], int] = field(default_factory=dict)
     rights: bytes = b""
     coming: list[tuple[int, int]] = field(default_factory=list)
+    copies: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    offer: bytes = b""
+    awaits_ms: int = 0
     warns: bool = False
     warned_day: int = 0
     day: int = 0
@@ -486,7 +492,7 @@ def _state(ready: Ready, fence: int, now_ms: int, fields: dict[str, bytes]) -> C
         done=int(fields.get("done", 0)),
         stopped=int(fields.get("stopped", 0)),
         until_ms=int(fields.get("until", 0)),
-        tidy=[int(number) for number in fields.get("tidy", b"").split(b",") if number],
+        tidy=_numbers(fields.get("tidy", b"")),
         used=used_of(fields, now_ms),
         remote={int(name[2:]): value for name, value in fields.items() if name.startswith("r:")},
         waiting=fields.get("waits", b"").decode(),
@@ -499,6 +505,9 @@ def _state(ready: Ready, fence: int, now_ms: int, fields: dict[str, bytes]) -> C
         oldest={_place(name[2:]): int(value) for name, value in fields.items() if name.startswith("o:")},
         fresh={_week(name): int(value) for name, value in fields.items() if name.startswith("g:")},
         rights=fields.get("rights", b""),
+        copies={_place(name[2:]): _numbers(value) for name, value in fields.items() if name.startswith("i:")},
+        offer=fields.get("offer", b""),
+        awaits_ms=int(fields.get("awaits", 0)),
         coming=[_place(entry) for entry in fields.get("coming", b"").decode().split()],
     )
 
@@ -506,6 +515,10 @@ def _state(ready: Ready, fence: int, now_ms: int, fields: dict[str, bytes]) -> C
 def _place(text: str) -> tuple[int, int]:
     topic, _, conversation = text.partition(":")
     return int(topic), int(conversation)
+
+
+def _numbers(value: bytes) -> list[int]:
+    return [int(number) for number in value.split(b",") if number]
 
 
 def _week(name: str) -> tuple[int, int, int]:

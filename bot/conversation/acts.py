@@ -12,6 +12,7 @@ from bot.conversation.control import Watch
 from bot.conversation.data_acts import DataActs
 from bot.conversation.deeds import Outcome
 from bot.conversation.desk import Desk
+from bot.conversation.imports import Imports
 from bot.conversation.intents import Act, Deed, Letter, Question, Sender
 from bot.conversation.record import Record
 from bot.conversation.shown import with_marks
@@ -25,35 +26,26 @@ _TO_OPERATORS: Final = frozenset({"opening", "relay", "ended", "failed"})
 class Acts:
     """Each act ends its turn. Raises StaleFenceError, LaterError, StorageError, CalledAwayError."""
 
-    def __init__(self, desk: Desk, speaker: Speaker, data: DataActs, consenting: Consenting) -> None:
+    def __init__(self, desk: Desk, speaker: Speaker, data: DataActs, consenting: Consenting, imports: Imports) -> None:
         self._desk = desk
         self._speaker = speaker
         self._data = data
         self._consenting = consenting
+        self._imports = imports
 
     async def carry_out(self, state: ChatState, batch: Batch, act: Act, watch: Watch) -> None:
         """A command, or a press of a button."""
         self._speaker.end_waiting_signs(batch.presses)
         match act.deed:
-            case Deed.EXPORT:
-                await self._data.export(state, batch, act, watch)
-            case Deed.TIDY if act.by == act.user:
-                await self._data.tidy(state, batch)
-            case Deed.PRIVACY:
-                await self._data.settings(state, batch, act)
             case Deed.CONSENT:
                 await self._consenting.pressed(state, batch, act)
-            case Deed.FORGET if act.reply_to:
-                await self._data.ask_about_one(state, batch, act)
-            case Deed.ERASE if act.argument == deeds.ONE:
-                await self._data.erase_one(state, batch, act)
-            case Deed.AGED:
-                await self._data.age(state, batch)
+            case Deed.IMPORT:
+                await self._imports.press(state, batch, act, watch)
             case Deed.PERSON:
                 await self._call_person(state, batch, act)
             case Deed.BACK:
                 await self._speaker.tell(state, batch, await self._desk.hand_off.back(state, batch, act))
-            case _:
+            case _ if not await self._data.carry_out(state, batch, act, watch):
                 await self._speaker.tell(state, batch, deeds.outcome(state, batch, act))
 
     async def as_question(self, state: ChatState, batch: Batch, act: Act) -> Batch | None:
@@ -79,6 +71,8 @@ class Acts:
         sender = Sender(letter.chat_id, batch.last, letter.about_topic) if letter.chat_id else None
         if letter.kind == "back" and state.handed_ms:
             await self._speaker.tell(state, batch, Outcome(texts.HANDED_BACK, change=Change(drop=["handed"])))
+        elif letter.kind == "import":
+            await self._imports.carry_out(state, batch, letter)
         elif letter.kind == "lost":
             sentence = texts.EXPORT_REFUSED if letter.text == "export" else texts.UNDELIVERABLE
             await self._speaker.tell_fault(state, batch, sentence)

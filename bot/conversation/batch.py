@@ -68,7 +68,7 @@ class Batch:
     calls_away: frozenset[Deed] = CALLS_AWAY
     corrections: list[tuple[Correction, int]] = field(default_factory=list)
     corrected: list[tuple[int, StoredTurn]] = field(default_factory=list)
-    consent: Act | None = None
+    consents: list[Act] = field(default_factory=list)
     received_ms: int = 0
 
     @property
@@ -109,7 +109,7 @@ class Batch:
             return not first.reply_to or last.units >= _PART_UNITS
         if isinstance(intent, Act):
             called_away = intent.deed in self.calls_away and intent.topic == self.topic and not first.other
-            return self.consent is None if intent.deed is Deed.CONSENT else called_away
+            return called_away or intent.deed is Deed.CONSENT
         return isinstance(intent, Correction) and self._place(intent) is not None
 
     def add(self, intent: Intent, item: Mail) -> None:
@@ -121,7 +121,7 @@ class Batch:
             self.notice = intent
         elif isinstance(intent, Act):
             if intent.deed is Deed.CONSENT and self.questions:
-                self.consent = intent
+                self.consents.append(intent)
             else:
                 self.act, self.last, self.received_ms = intent, item.update_id, item.received_ms
             self.presses += [intent.pressed] if intent.pressed else []

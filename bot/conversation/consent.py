@@ -38,8 +38,9 @@ class Consenting:
         wishes = await self._consents.wishes(state)
         if wishes.agreed(PROCESSING, self._consents.version):
             return True
-        if batch.consent is not None and self._fits(batch.consent):
-            given = batch.consent.argument == "yes"
+        said = [act for act in batch.consents if self._fits(act)]
+        if said:
+            given = said[-1].argument == "yes"
             await self._consents.note(state, wishes, PROCESSING, given=given)
             if not given:
                 await self._speaker.tell(state, batch, Outcome(texts.CONSENT_REFUSED))

@@ -12,7 +12,7 @@ from bot.conversation.batch import MOST_MAIL, Batch
 from bot.conversation.control import Watch
 from bot.conversation.deeds import Outcome
 from bot.conversation.desk import Desk
-from bot.conversation.intents import Act, Notice
+from bot.conversation.intents import Act, Deed, Notice
 from bot.conversation.speaker import Plan, Speaker
 from bot.privacy.erase import DUE_DAYS, receipt
 from bot.privacy.screen import Facts, is_choice, receipts_told, screen
@@ -32,8 +32,27 @@ class DataActs:
         self._journal = desk.journal
         self._speaker = speaker
 
+    async def carry_out(self, state: ChatState, batch: Batch, act: Act, watch: Watch) -> bool:
+        """Whether an act is one of these; then it is done."""
+        match act.deed:
+            case Deed.EXPORT:
+                await self._export(state, batch, act, watch)
+            case Deed.TIDY if act.by == act.user:
+                await self._tidy(state, batch)
+            case Deed.PRIVACY:
+                await self._settings(state, batch, act)
+            case Deed.FORGET if act.reply_to:
+                await self._ask_about_one(state, batch, act)
+            case Deed.ERASE if act.argument == deeds.ONE:
+                await self._erase_one(state, batch, act)
+            case Deed.AGED:
+                await self._age(state, batch)
+            case _:
+                return False
+        return True
+
     # ---- the settings
-    async def settings(self, state: ChatState, batch: Batch, act: Act) -> None:
+    async def _settings(self, state: ChatState, batch: Batch, act: Act) -> None:
         """/privacy, and the buttons under what it shows."""
         name, _, value = act.argument.partition(":")
         if name == "receipts":
@@ -127,7 +146,7 @@ class DataActs:
         place = Batch(notice=Notice("", plan["topic"]))
         await self._speaker.tell(state, place, receipt(plan, self._desk.manner.key_backup_days))
 
-    async def ask_about_one(self, state: ChatState, batch: Batch, act: Act) -> None:
+    async def _ask_about_one(self, state: ChatState, batch: Batch, act: Act) -> None:
         """/forget in reply to a message: that exchange, or more."""
         found = await self._exchange(state, act.topic, act.reply_to)
         ask = (texts.ASK_AGAIN,) if batch.questions else ()
@@ -136,7 +155,7 @@ class DataActs:
         else:
             await self._speaker.tell(state, batch, deeds.forget(state, act, ask, one=found))
 
-    async def erase_one(self, state: ChatState, batch: Batch, act: Act) -> None:
+    async def _erase_one(self, state: ChatState, batch: Batch, act: Act) -> None:
         """One exchange, confirmed: in its turn, for it is none of what is being said."""
         there = await self._desk.eraser.exchange(state, act.topic, act.conversation, act.number)
         if not deeds.is_in_time(act, batch.received_ms) or there is None:
@@ -158,7 +177,7 @@ class DataActs:
                 return number, turn.number
         return None
 
-    async def tidy(self, state: ChatState, batch: Batch) -> None:
+    async def _tidy(self, state: ChatState, batch: Batch) -> None:
         """Removes our own messages of what was forgotten, as far as Telegram lets us."""
         count = 0
         for message_id in state.tidy:
@@ -167,7 +186,7 @@ class DataActs:
         await self._speaker.tell(state, batch, Outcome(sentence, change=Change(drop=["tidy"])))
 
     # ---- ageing
-    async def age(self, state: ChatState, batch: Batch) -> None:
+    async def _age(self, state: ChatState, batch: Batch) -> None:
         """What is too old goes; who wishes hears of it a week before."""
         aged = await self._desk.retention.apply(state)
         if aged.notice is not None and not state.blocked_ms:
@@ -183,7 +202,7 @@ class DataActs:
             await self._journal.clear(state)
 
     # ---- taking home
-    async def export(self, state: ChatState, batch: Batch, act: Act, watch: Watch) -> None:
+    async def _export(self, state: ChatState, batch: Batch, act: Act, watch: Watch) -> None:
         if not act.private:
             await self._speaker.tell(state, batch, Outcome(texts.EXPORT_PRIVATE))
             return
@@ -191,18 +210,12 @@ class DataActs:
         if record is None:
             await self._speaker.tell(state, batch, Outcome(texts.EXPORT_NOTHING))
             return
-        await self._note(state, batch, "export", self._desk.parcels.turns(record))
-        await self._speaker.say(state, batch, Plan(record, "export"), watch)
-
-    async def _note(self, state: ChatState, batch: Batch, kind: str, exchanges: int) -> None:
-        """Puts what is done for the customer on record."""
         receipts, chat_id, at_ms = self._desk.receipts, state.ready.chat_id, batch.received_ms
-        due_ms = at_ms + DUE_DAYS * DAY_MS
-        counts = {"exchanges": exchanges}
-        receipt_id = receipts.id_of(chat_id, batch.last)
-        await receipts.put(
-            chat_id, Receipt(receipt_id, kind, "customer", at_ms, due_ms, done_ms=state.now_ms, counts=counts)
-        )
+        receipt_id, due_ms = receipts.id_of(chat_id, batch.last), at_ms + DUE_DAYS * DAY_MS
+        counts = {"exchanges": self._desk.parcels.turns(record)}
+        note = Receipt(receipt_id, "export", "customer", at_ms, due_ms, done_ms=state.now_ms, counts=counts)
+        await receipts.put(chat_id, note)
+        await self._speaker.say(state, batch, Plan(record, "export"), watch)
 
 
 def _date(day: int) -> str:

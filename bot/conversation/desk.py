@@ -22,7 +22,9 @@ from bot.delivery.pace import Pace
 from bot.delivery.telegram import TelegramClient
 from bot.metrics import Metrics
 from bot.privacy.erase import Eraser
+from bot.privacy.importer import Importer
 from bot.privacy.retention import Retention
+from bot.privacy.staging import Staging
 from bot.privacy.wishes import Consents
 from bot.safety.guard import Guard
 from bot.texts import Words
@@ -81,6 +83,8 @@ class Desk:
     consents: Consents
     retention: Retention
     receipts: Receipts
+    importer: Importer
+    staging: Staging
     parcels: Parcels
     post: Post
     words: Words

@@ -11,7 +11,8 @@ from bot.texts import Sentence
 class Question:
     """Something to answer. ``units``: length in UTF-16 units, as Telegram counts; ``reply_to``: the message that it
     replies to, 0 if there is none; ``language``: of the writer's Telegram; ``name``: what the writer goes by;
-    ``other``: content that only a person can make something of, ``text`` is its caption.
+    ``other``: content that only a person can make something of, ``text`` is its caption; ``file``: the document's id,
+    and ``file_bytes`` its size as Telegram tells it.
     """
 
     message_id: int
@@ -23,6 +24,8 @@ class Question:
     language: str = ""
     name: str = ""
     other: bool = False
+    file: str = ""
+    file_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from bot.conversation.control import Watch
 from bot.conversation.data_acts import DataActs
 from bot.conversation.deeds import Outcome
 from bot.conversation.desk import Desk
+from bot.conversation.imports import Imports
 from bot.conversation.intents import Deed
 from bot.conversation.record import Record
 from bot.conversation.shown import with_marks
@@ -50,7 +51,8 @@ class Turns:
         self._speaker = Speaker(desk, self._calls)
         self._consenting = Consenting(desk, self._speaker)
         self._data = DataActs(desk, self._speaker)
-        self._acts = Acts(desk, self._speaker, self._data, self._consenting)
+        self._imports = Imports(desk, self._speaker, self._calls)
+        self._acts = Acts(desk, self._speaker, self._data, self._consenting, self._imports)
         self._answering = Answering(desk, self._speaker, self._calls)
 
     async def work(self, ready: Ready) -> bool:
@@ -131,7 +133,9 @@ class Turns:
 
     async def _hear(self, state: ChatState, batch: Batch, watch: Watch) -> None:
         hand_off = self._desk.hand_off
-        if await hand_off.replied(state, batch):
+        if self._imports.is_due(state, batch):
+            await self._imports.weigh(state, batch, watch)
+        elif await hand_off.replied(state, batch):
             await self._journal.finish(state, take=batch.take, marker=batch.marker, fate=batch.fate)
         elif hand_off.is_held(state):
             await hand_off.pass_on(state, batch)

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
+from urllib.parse import quote
 
 import aiohttp
 import orjson
@@ -38,6 +39,7 @@ REPLY_SECONDS: Final = 20.0
 
 _KEEPALIVE_SECONDS: Final = 20.0
 _CONNECT_SECONDS: Final = 5.0
+_CHUNK_BYTES: Final = 64 * 1024
 
 
 def checked_within(seconds: float, check: Callable[[], Awaitable[None]], *, since: float = -math.inf) -> Guard:
@@ -113,6 +115,7 @@ class TelegramClient:
 
     def __init__(self, token: str, api_url: str, *, proxy: str | None = None, ca_file: Path | None = None) -> None:
         self._address = f"{api_url.rstrip('/')}/bot{token}/"
+        self._files = f"{api_url.rstrip('/')}/file/bot{token}/"
         self._proxy = proxy or None
         self._ssl = ssl.create_default_context(cafile=ca_file) if ca_file else True
         self._session: aiohttp.ClientSession | None = None
@@ -164,6 +167,29 @@ class TelegramClient:
             if making.failure is not None:
                 raise making.failure from None
             raise
+
+    async def download(self, file_id: str, most_bytes: int, *, seconds: float = REPLY_SECONDS) -> bytes:
+        """The content of a file that somebody sent. Raises one of the TelegramError family; TelegramRefusedError (413)
+        where it is larger than ``most_bytes``."""
+        told = await self.call("getFile", {"file_id": file_id}, seconds=seconds)
+        path = told.get("file_path") if isinstance(told, dict) else None
+        if not isinstance(path, str) or self._session is None:
+            raise TelegramUncertainError("getFile named no file", flight_over=True)
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, connect=None, sock_read=seconds)
+        try:
+            async with self._session.get(
+                self._files + quote(path), timeout=timeout, proxy=self._proxy, allow_redirects=False
+            ) as response:
+                if response.status != 200:
+                    raise TelegramUncertainError(f"a file's status {response.status}", flight_over=True)
+                content = bytearray()
+                async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
+                    content += chunk
+                    if len(content) > most_bytes:
+                        raise TelegramRefusedError(413, "the file is too large")
+                return bytes(content)
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise TelegramUncertainError(type(error).__name__, flight_over=True) from None
 
     async def _post(self, method: str, payload: Payload, seconds: float) -> Any:
         if self._session is None:

@@ -138,6 +138,7 @@ class Eraser:
             found += [(topic, number, 0) for topic, number in state.coming]
             put = {"base": fresh, "newest": fresh}
             drop += [*(f"c:{topic}" for topic in sorted(topics)), *_OF_THE_CUSTOMER]
+            drop += [f"i:{topic}:{number}" for topic, number in state.copies]
         else:
             put = {f"c:{act.topic}": fresh, "newest": fresh}
         places = {(topic, number) for topic, number, _ in found}
@@ -247,7 +248,7 @@ class Eraser:
 
 _OF_THE_CUSTOMER: Final = (
     "chosen", "language", "handed", "edits", "stopped", "rights", "keep", "warn", "warned",
-    "coming", "offer",
+    "coming", "awaits", "offer",
 )  # fmt: skip
 """Fields of a chat that end with everything; numbers that must not be used again, and what was used, stay."""
 

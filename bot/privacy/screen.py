@@ -113,7 +113,7 @@ def _told(receipt: Receipt) -> Sentence:
         "id": receipt.id,
         "when": _when(receipt.asked_ms // 1000),
         "what": Sentence(_SCOPES.get(receipt.scope, texts.SCOPE_EVERYTHING)),
-        "count": receipt.counts.get("exchanges", 0),
+        "exchanges": receipt.counts.get("exchanges", 0),
         "state": state,
     }
     return Sentence(_KINDS[receipt.kind], values)

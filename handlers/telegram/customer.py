@@ -44,9 +44,10 @@ _DEEDS: Final = {
     "export": Deed.EXPORT,
     "forget": Deed.FORGET,
     "privacy": Deed.PRIVACY,
+    "import": Deed.IMPORT,
     "language": Deed.LANGUAGE,
 }
-_BUTTONS: Final = {"person": Deed.PERSON, "export": Deed.EXPORT, "forget": Deed.FORGET}
+_BUTTONS: Final = {"person": Deed.PERSON, "export": Deed.EXPORT, "forget": Deed.FORGET, "import": Deed.IMPORT}
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
 
 
@@ -101,6 +102,7 @@ def customer_router(audience: Audience) -> Router:
         router.edited_message.register(on_banned, audience.is_banned)
         router.callback_query.register(on_banned, audience.is_banned_press)
     router.message.register(on_question, is_plain_text)
+    router.message.register(on_other_content, is_archive)
     router.message.register(on_start, CommandStart(ignore_mention=True))
     router.message.register(partial(on_notice, sentence=texts.HELP), _Command("help"))
     for command, deed in _DEEDS.items():
@@ -121,6 +123,11 @@ async def is_text(message: Message) -> bool:
 
 async def is_plain_text(message: Message) -> bool:
     return bool(message.text) and _COMMAND.match(message.text or "") is None
+
+
+async def is_archive(message: Message) -> bool:
+    """A file that says itself what it is for: to the command alone it would be an argument."""
+    return message.document is not None and (message.caption or "").lower().startswith("/import")
 
 
 async def on_foreign_message(_: Message) -> Intent:
@@ -181,6 +188,8 @@ async def on_press(press: CallbackQuery) -> Intent:
             found = replace(act, deed=deed, topic=int(topic_id), number=int(number), message_id=shown)
         case ["privacy", *words]:
             found = replace(act, deed=Deed.PRIVACY, argument=":".join(words), message_id=shown)
+        case ["import", said, asked_by, until] if _NUMBER.fullmatch(asked_by) and _NUMBER.fullmatch(until):
+            found = replace(act, deed=Deed.IMPORT, argument=said, user=int(asked_by), until=int(until))
         case ["consent", said, version]:
             found = replace(act, deed=Deed.CONSENT, argument=said, name=version)
         case ["language", language]:
@@ -210,7 +219,11 @@ async def on_question(message: Message) -> Intent:
 async def on_other_content(message: Message) -> Intent:
     if message.content_type in _SERVICE:
         return Nothing(f"service message {message.content_type}")  # Telegram made it: nobody expects an answer
-    return replace(_question(message, visible(message.caption or "")), other=True)
+    question = replace(_question(message, visible(message.caption or "")), other=True)
+    document = message.document
+    return (
+        question if document is None else replace(question, file=document.file_id, file_bytes=document.file_size or 0)
+    )
 
 
 async def on_edit(message: Message) -> Intent:

@@ -31,7 +31,7 @@ local f = redis.call('HMGET', KEYS[1], 'fence', 'done', 'turn', 'kind', 'pieces'
 if f[1] ~= ARGV[1] then return {'fence', standing} end
 if f[2] == ARGV[1] then return {'ok', standing} end
 local gone = {'turn', 'record', 'header', 'take', 'pieces', 'kind', 'topic', 'seq', 'piece', 'hi', 'attempt', 't', 'claims', 'fails',
-  'marker', 'doubt', 'rested', 'change'}
+  'marker', 'doubt', 'rested', 'change', 'until'}
 local change, said = nil, {}
 if ARGV[2] ~= '' then
   if f[3] ~= ARGV[2] then return {'fence', standing} end
