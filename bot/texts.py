@@ -390,7 +390,7 @@ COMMANDS: Final = {
     "export": N_("Get all your conversations as files"),
     "import": N_("Bring back an export"),
     "forget": N_("Delete what the assistant remembers"),
-    "privacy": N_("Your data: what is kept, how long, your choices"),
+    "privacy": N_("Your data: what is kept, your choices"),
     "language": N_("Choose the language"),
     "help": N_("What the assistant can do"),
 }
