@@ -217,14 +217,6 @@ def test_webhook_over_plain_http_is_allowed_for_a_server_of_ones_own(monkeypatch
     assert settings.webhook_address == "http://127.0.0.1:9000/telegram/webhook"
 
 
-def test_what_is_not_built_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A promise that would not be kept must not be accepted."""
-    set_all(monkeypatch, {**WORKING, "CONSENT_REQUIRED": "true"})
-    (told,) = problems()
-    assert told.startswith("CONSENT_REQUIRED")
-    assert "not built yet" in told
-
-
 @pytest.mark.parametrize("dialect", ["completions", "responses", "dify"])
 def test_every_dialect_is_taken(monkeypatch: pytest.MonkeyPatch, dialect: str) -> None:
     """In any case of letters."""
