@@ -13,7 +13,6 @@ from typing import Annotated, Any, Final
 from fastapi import FastAPI, Query, Request, Response
 from fastapi import Path as InPath
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from fastapi.responses import JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
 from pydantic import BeforeValidator
@@ -25,19 +24,18 @@ from bot.privacy.content import iso, moment
 from bot.privacy.intake import MOST_BYTES, IntakeError, Reason
 from bot.privacy.rights import MOST_CHAT_ID, Export, Preview, Rights
 from handlers.web import problems
-from handlers.web.problems import PROBLEMS, ROOT, Problem, ProblemError
-from handlers.web.shapes import Accepted, ExportOrder, ExportState, Offered, ProblemDetails, ReceiptState, Requests
-from storage.apikeys import SCOPES, ApiKey
+from handlers.web.description import ARCHIVE, LOCATION, described, json_object, needs, refusals, scope_of
+from handlers.web.problems import ROOT, ProblemError
+from handlers.web.shapes import Accepted, ExportOrder, ExportState, Offered, ReceiptState, Requests
+from storage.apikeys import ApiKey
 from storage.errors import StorageError
 
 MOST_BODY_BYTES: Final = 4_096
-_BODY_SECONDS: Final = 60.0
+_BODY_SECONDS: Final = 20.0
+_UPLOAD_SECONDS: Final = 300.0
+_UPLOADS_AT_ONCE: Final = 4
 _MOST_LISTED: Final = 500
 _ID: Final = r"^[2-9A-HJKMNP-TV-Z]{4}(-[2-9A-HJKMNP-TV-Z]{4}){2}$"
-_EVERYWHERE: Final = (
-    problems.UNAUTHORIZED, problems.METHOD, problems.TOO_LARGE, problems.INVALID, problems.TOO_MANY, problems.FAILED,
-    problems.UNAVAILABLE, problems.FORBIDDEN, problems.NOT_FOUND,
-)  # fmt: skip
 _log = get_logger(__name__)
 
 
@@ -65,7 +63,7 @@ class _Guarded(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
-        scope = _scope_of(self.openapi_extra or {})
+        scope = scope_of(self.openapi_extra or {})
 
         async def guarded(request: Request) -> Response:
             key: ApiKey = request.scope["api_key"]
@@ -102,10 +100,10 @@ def admin_api(rights: Rights) -> FastAPI:
     _about_exports(api, rights)
     _about_imports(api, rights)
     _about_requests(api, rights)
-    described = _described(api)
+    document = described(api)
 
     async def openapi(_: Request) -> Response:
-        return Response(described, media_type="application/json")
+        return Response(document, media_type="application/json")
 
     api.add_route(f"{ROOT}/openapi.json", openapi, methods=["GET"])
     return api
@@ -118,10 +116,10 @@ def _about_chats(api: FastAPI, rights: Rights) -> None:
         summary="Everything stored of a chat",
         response_class=StreamingResponse,
         responses={
-            200: _json_object("What an archive's conversations.json holds, and the account."),
-            **_refusals(problems.NOTHING_STORED),
+            200: json_object("What an archive's conversations.json holds, and the account."),
+            **refusals(problems.NOTHING_STORED),
         },
-        openapi_extra=_needs("data:read"),
+        openapi_extra=needs("data:read"),
     )
     async def read_data(chat_id: ChatId) -> Response:
         content = await rights.data(chat_id)
@@ -134,8 +132,8 @@ def _about_chats(api: FastAPI, rights: Rights) -> None:
         summary="Delete everything stored of a chat",
         status_code=202,
         response_model=Accepted,
-        responses={202: {"headers": _LOCATION}, **_refusals(problems.NOTHING_STORED)},
-        openapi_extra=_needs("data:delete"),
+        responses={202: {"headers": LOCATION}, **refusals(problems.NOTHING_STORED)},
+        openapi_extra=needs("data:delete"),
     )
     async def delete_data(
         request: Request,
@@ -155,8 +153,11 @@ def _about_exports(api: FastAPI, rights: Rights) -> None:
         summary="Make an export of a chat",
         status_code=201,
         response_model=ExportState,
-        responses={201: {"headers": _LOCATION}, **_refusals(problems.NOTHING_STORED, problems.MALFORMED)},
-        openapi_extra=_needs("exports"),
+        responses={
+            201: {"headers": LOCATION},
+            **refusals(problems.NOTHING_STORED, problems.MALFORMED, problems.TIMEOUT),
+        },
+        openapi_extra=needs("exports"),
     )
     async def make_export(request: Request, order: ExportOrder) -> Response:
         export = await rights.request_export(order.chat_id, "operator")
@@ -169,8 +170,8 @@ def _about_exports(api: FastAPI, rights: Rights) -> None:
         f"{ROOT}/exports/{{export_id}}",
         summary="Where the parts of an export are",
         response_model=ExportState,
-        responses=_refusals(problems.GONE),
-        openapi_extra=_needs("exports"),
+        responses=refusals(problems.GONE),
+        openapi_extra=needs("exports"),
     )
     async def read_export(export_id: ReceiptId) -> Response:
         return JSONResponse(_state_of(await standing(export_id)))
@@ -181,9 +182,9 @@ def _about_exports(api: FastAPI, rights: Rights) -> None:
         response_class=StreamingResponse,
         responses={
             200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}},
-            **_refusals(problems.GONE),
+            **refusals(problems.GONE),
         },
-        openapi_extra=_needs("exports"),
+        openapi_extra=needs("exports"),
     )
     async def read_part(
         export_id: ReceiptId, part: Annotated[int, _Whole, InPath(ge=1, le=1_000_000, description="from 1 on")]
@@ -204,7 +205,8 @@ def _about_exports(api: FastAPI, rights: Rights) -> None:
 
 
 def _about_imports(api: FastAPI, rights: Rights) -> None:
-    one_at_a_time = asyncio.Lock()  # an archive may hold some hundred megabytes, and customers are served meanwhile
+    # Each holds its archive in memory; looking into one may take seconds, and customers are served meanwhile.
+    uploads, looks = asyncio.Semaphore(_UPLOADS_AT_ONCE), asyncio.Lock()
 
     @api.post(
         f"{ROOT}/imports",
@@ -213,10 +215,10 @@ def _about_imports(api: FastAPI, rights: Rights) -> None:
         response_model=Accepted,
         responses={
             200: {"model": Offered, "description": "of a dry run: what the archive offers"},
-            202: {"headers": _LOCATION},
-            **_refusals(*problems.ARCHIVES, problems.MEDIA, problems.TIMEOUT),
+            202: {"headers": LOCATION},
+            **refusals(*problems.ARCHIVES, problems.MEDIA, problems.TIMEOUT),
         },
-        openapi_extra={**_needs("imports"), "requestBody": _ARCHIVE},
+        openapi_extra={**needs("imports"), "requestBody": ARCHIVE},
     )
     async def bring_back(
         request: Request,
@@ -224,17 +226,22 @@ def _about_imports(api: FastAPI, rights: Rights) -> None:
     ) -> Response:
         if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/zip":
             raise ProblemError(problems.MEDIA)
-        async with one_at_a_time:
-            content = await _bounded(request, MOST_BYTES)
-            try:
-                preview = await rights.preview(content)
-            except IntakeError as error:
-                raise ProblemError(_NOT_TAKEN[error.reason]) from error
+        async with uploads:
+            content = await _bounded(request, MOST_BYTES, _UPLOAD_SECONDS)
+            async with looks:
+                preview = await _previewed(rights, content)
             if dry_run:
                 return JSONResponse(_offered(preview))
             receipt = await rights.submit_import(preview.chat_id, content, "operator")
         _asked(request, "import", receipt)
         return JSONResponse({"receipt": receipt}, 202, {"Location": f"{ROOT}/receipts/{receipt}"})
+
+
+async def _previewed(rights: Rights, content: bytes) -> Preview:
+    try:
+        return await rights.preview(content)
+    except IntakeError as error:
+        raise ProblemError(_NOT_TAKEN[error.reason]) from error
 
 
 def _offered(preview: Preview) -> dict[str, Any]:
@@ -267,8 +274,8 @@ def _about_requests(api: FastAPI, rights: Rights) -> None:
         f"{ROOT}/receipts/{{receipt_id}}",
         summary="What became of a request",
         response_model=ReceiptState,
-        responses=_refusals(),
-        openapi_extra=_needs("receipts:read"),
+        responses=refusals(),
+        openapi_extra=needs("receipts:read"),
     )
     async def read_receipt(receipt_id: ReceiptId) -> Response:
         receipt = await rights.receipt(receipt_id)
@@ -280,8 +287,8 @@ def _about_requests(api: FastAPI, rights: Rights) -> None:
         f"{ROOT}/requests",
         summary="All requests, with the legal deadline of each",
         response_model=Requests,
-        responses=_refusals(),
-        openapi_extra=_needs("requests:read"),
+        responses=refusals(),
+        openapi_extra=needs("requests:read"),
     )
     async def list_requests(
         limit: Annotated[int, _Whole, Query(ge=1, le=_MOST_LISTED, description="how many at most, about")] = 100,
@@ -310,15 +317,15 @@ def _asked(request: Request, kind: str, request_id: str) -> None:
 
 
 # ---- bodies
-async def _bounded(request: Request, most: int) -> bytes:
-    """The body, however long it claims to be. Raises ProblemError."""
+async def _bounded(request: Request, most: int, seconds: float = _BODY_SECONDS) -> bytes:
+    """The body, however long it claims to be, and however slowly it comes. Raises ProblemError."""
     length = request.headers.get("content-length", "0")
     if not length.isdigit() or int(length) > most:
         raise ProblemError(problems.TOO_LARGE)
     parts: list[bytes] = []
     size = 0
     try:
-        async with asyncio.timeout(_BODY_SECONDS):
+        async with asyncio.timeout(seconds):
             async for part in request.stream():
                 size += len(part)
                 if size > most:
@@ -376,60 +383,3 @@ def _where(place: tuple[Any, ...]) -> str:
 
 def _why(error: Mapping[str, Any]) -> str:
     return str(error["msg"]).removeprefix("Value error, ")
-
-
-# ---- the description
-_ARCHIVE: Final = {
-    "required": True,
-    "description": f"one part of an export, of at most {MOST_BYTES} bytes",
-    "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
-}
-_LOCATION: Final = {"Location": {"description": "where to ask what became of it", "schema": {"type": "string"}}}
-
-
-def _needs(scope: str) -> dict[str, Any]:
-    assert scope in SCOPES
-    return {"security": [{"key": [scope]}]}
-
-
-def _scope_of(extra: Mapping[str, Any]) -> str:
-    return str(extra["security"][0]["key"][0])
-
-
-def _json_object(description: str) -> dict[str, Any]:
-    return {"description": description, "content": {"application/json": {"schema": {"type": "object"}}}}
-
-
-def _refusals(*more: Problem) -> dict[int | str, dict[str, Any]]:
-    """Every refusal of an operation, by status; those of one status are told together."""
-    found: dict[int | str, dict[str, Any]] = {}
-    for problem in PROBLEMS:
-        if problem in _EVERYWHERE or problem in more:
-            told_of = f"`{problem.name}`: {problem.detail}"
-            before = found.get(problem.status, {}).get("description")
-            found[problem.status] = {
-                "description": f"{before}\n\n{told_of}" if before else told_of,
-                "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}},
-            }
-    for status, names in ((401, ["WWW-Authenticate"]), (429, ["Retry-After"]), (503, ["Retry-After"])):
-        found[status]["headers"] = {name: {"schema": {"type": "string"}} for name in names}
-    return found
-
-
-def _described(api: FastAPI) -> bytes:
-    """The description as OpenAPI 3.1."""
-    document = get_openapi(
-        title=api.title, version=api.version, description=api.description, openapi_version="3.1.0", routes=api.routes
-    )
-    parts = document.setdefault("components", {})
-    schemas = parts.setdefault("schemas", {})
-    schemas.pop("HTTPValidationError", None)
-    schemas.pop("ValidationError", None)
-    problem = ProblemDetails.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas |= problem.pop("$defs", {})
-    schemas[ProblemDetails.__name__] = problem
-    parts["securitySchemes"] = {
-        "key": {"type": "http", "scheme": "bearer", "description": "a key made by `python -m bot apikey create`"}
-    }
-    document["servers"] = [{"url": "/"}]
-    return bytes(JSONResponse(document).body)

@@ -16,7 +16,7 @@ from handlers.web.gate import CALLS_A_MINUTE, FAILURES_A_MINUTE, Gate
 from storage.apikeys import SCOPES, ApiKeys
 from storage.errors import StoreUnavailableError
 from storage.receipts import Receipts
-from tests.flows.conftest import Customer
+from tests.flows.conftest import PATIENCE_SECONDS, Customer
 from tests.web.conftest import NOBODY, ROOT, Api, assert_headers, assert_problem
 
 UNKNOWN_ID = "AAAA-BBBB-CCCC"
@@ -90,7 +90,47 @@ async def test_a_deletion_may_be_asked_for_again(api: Api) -> None:
     calls = [api.call("DELETE", f"/chats/{customer.chat_id}/data", token) for _ in range(5)]
     replies = await asyncio.gather(*calls)
     assert [reply.status_code for reply in replies] == [202] * 5
-    assert len({reply.json()["receipt"] for reply in replies}) == 5
+    receipts = {reply.json()["receipt"] for reply in replies}
+    assert len(receipts) == 5
+    for receipt in receipts:
+        await done(api, receipt)
+
+
+async def test_a_deletion_reaches_the_answer_that_is_being_written(api: Api) -> None:
+    """Nothing of it is stored afterwards, neither question nor answer; what is written next is answered."""
+    customer = await chatted(api, "foxtrot before")
+    token = await api.token("data:delete", "data:read")
+    api.world.streams()
+    customer.writes("foxtrot in the middle")
+    await customer.draft()
+    reply = await api.call("DELETE", f"/chats/{customer.chat_id}/data", token)
+    await done(api, reply.json()["receipt"])
+    api.world.at_ease()
+    told = (await api.call("GET", f"/chats/{customer.chat_id}/data", token)).json()
+    assert told["conversations"] == []
+    before = len(customer.texts)
+    customer.writes("foxtrot after")
+    assert (await customer.sees(before + 1))[-1] == "Answer to: foxtrot after"
+    assert "before" not in str(api.world.asked("foxtrot after")[0].messages)
+
+
+async def test_a_deletion_ends_exports_that_were_made_before(api: Api) -> None:
+    """410 from when the receipt says that it is done."""
+    customer = await chatted(api)
+    token = await api.token("exports", "data:delete")
+    export = (await api.call("POST", "/exports", token, json={"chat_id": customer.chat_id})).json()
+    reply = await api.call("DELETE", f"/chats/{customer.chat_id}/data", token)
+    await done(api, reply.json()["receipt"])
+    assert_problem(await api.call("GET", f"/exports/{export['id']}/parts/1", token), 410, "gone")
+
+
+async def done(api: Api, receipt_id: str) -> None:
+    """Waits until a request was carried out."""
+    token = await api.token("receipts:read")
+    deadline = asyncio.get_running_loop().time() + PATIENCE_SECONDS
+    while (await api.call("GET", f"/receipts/{receipt_id}", token)).json()["done"] is None:
+        assert asyncio.get_running_loop().time() < deadline
+        await asyncio.sleep(0.1)
 
 
 # ---- exports
@@ -310,6 +350,27 @@ async def test_a_body_is_cut_off_where_it_grows_too_long(api: Api) -> None:
 
     reply = await api.call("POST", "/exports", await api.token("exports"), content=chunks())
     assert_problem(reply, 413, "too-large")
+
+
+async def test_a_body_that_does_not_come_is_not_waited_for(api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+    """408 when it takes too long; the connection of the others is not held up."""
+    monkeypatch.setattr("handlers.web.api._bounded.__defaults__", (0.05,))
+    token = await api.token("exports")
+    gate = Gate(ApiKeys(api.inside.store, api.inside.keys), loaded(api))
+    never = asyncio.Event()
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        await never.wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    headers = [(b"authorization", f"Bearer {token}".encode()), (b"content-type", b"application/json")]
+    about = {"method": "POST", "path": f"{ROOT}/exports", "query_string": b"", "headers": headers, "client": ("::1", 1)}
+    await gate({"type": "http", "scheme": "http", "server": ("api.example.com", 80), **about}, receive, send)
+    assert sent[0]["status"] == 408
+    assert json.loads(sent[1]["body"])["type"].endswith("/timeout")
 
 
 async def test_wrong_methods_are_told_the_right_ones(api: Api) -> None:
