@@ -112,6 +112,7 @@ class Turns:
         for correction, source in batch.corrections:
             await hand_off.correct(state, correction, source)
         for topic, turn in batch.corrected:
+            await self._forget_remotely(state, topic)
             self._desk.aside(self._speaker.offer_again(state, topic, turn))
         anew = None
         if batch.act is not None and batch.act.deed in {Deed.MORE, Deed.AGAIN}:
@@ -130,6 +131,14 @@ class Turns:
         else:
             since = batch.blocked_ms or None
             await self._journal.finish(state, take=batch.take, marker=batch.marker, fate=batch.fate, blocked_ms=since)
+
+    async def _forget_remotely(self, state: ChatState, topic: int) -> None:
+        """What a provider keeps of a conversation holds the words as they were: it is deleted there, and told anew."""
+        place = [(topic, state.conversation_of(topic))]
+        if await self._desk.remotes.condemn(state, place):
+            await self._journal.put(state, {}, [f"r:{topic}"])
+            await self._desk.remotes.drop(state, place)
+            state.remote.pop(topic, None)
 
     async def _hear(self, state: ChatState, batch: Batch, watch: Watch) -> None:
         hand_off = self._desk.hand_off
