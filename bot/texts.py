@@ -236,6 +236,7 @@ REMOVED, REMOVED_MANY = NN_(
 EXPORT_NOTHING: Final = N_("There is nothing to export yet: I remember no conversation of this chat.")
 EXPORT_PRIVATE: Final = N_("I export conversations only in a private chat, to the person they belong to.")
 EXPORT_CAPTION: Final = N_("Your conversations: open chat.html to read them.")
+EXPORT_PROGRESS: Final = N_("📦 Part {part} of {parts} of your export is being made and sent …")
 EXPORT_PART: Final = N_("Your conversations, part {part} of {parts}: open chat.html to read them.")
 
 IMPORT_ASK: Final = N_(

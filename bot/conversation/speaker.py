@@ -1,8 +1,8 @@
 """Says what a turn comes to: journaled with its first message, sent through the chat's lane, finished in one step."""
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final
 
@@ -16,7 +16,7 @@ from bot.conversation.desk import Desk
 from bot.conversation.record import Record
 from bot.conversation.shown import keyboard, sender_of, shown, with_marks
 from bot.delivery.form import Piece
-from bot.delivery.lane import Copy, Say
+from bot.delivery.lane import Copy, Parcel, Say
 from bot.delivery.preview import Preview
 from bot.errors import TelegramError
 from bot.logs import get_logger
@@ -207,15 +207,35 @@ class Speaker:
         )
 
     async def _sent(self, state: ChatState, say: Say, opened: OpenTurn | None, watch: Watch | None) -> Fate:
-        sending = self._desk.lane.say(state, say, opened)
         if watch is None:
-            return await sending
-        progress = self.preview(state, say.topic, upload=True)
+            return await self._desk.lane.say(state, say, opened)
+        several = len(say.pieces) > 1
+        progress = self.preview(state, say.topic, upload=not several)
         progress.start()
+        if several:
+            say = replace(
+                say, pieces=[self._counted(state, say, number, progress) for number in range(len(say.pieces))]
+            )
         try:
+            sending = self._desk.lane.say(state, say, opened)
             return await self._calls.unless_called(state, watch, say.take, say.topic, sending, only_erase=True)
         finally:
             await progress.close()
+
+    def _counted(self, state: ChatState, say: Say, number: int, progress: Preview) -> Piece | Parcel | Copy:
+        """A part of an export that tells how far it is, when it is being made."""
+        part, values = say.pieces[number], {"part": number + 1, "parts": len(say.pieces)}
+        if not isinstance(part, Parcel):
+            return part
+        text = self._desk.words.say(Sentence(texts.EXPORT_PROGRESS, values), state.chosen or state.language)
+        chunks = part.file.chunks
+
+        async def told() -> AsyncIterator[bytes]:
+            progress.show(text)
+            async for chunk in chunks():
+                yield chunk
+
+        return replace(part, file=replace(part.file, chunks=told))
 
     def _when_lost(
         self, state: ChatState, turn: str, kind: str, topic: int, record: Record

@@ -146,3 +146,6 @@ async def test_what_does_not_fit_into_one_document_comes_in_parts(
         assert [text for text in texts_told if "Answer" not in text] == [f"whiskey m{number}" for number in range(12)]
         names = {document.media["document"]["file_name"] for document in documents}
         assert len(names) == len(documents)
+        calls = [call for call in own_world.telegram.calls if call.method == "sendMessageDraft"]
+        progress = texts.EXPORT_PROGRESS.format(part=1, parts=len(documents))
+        assert any(call.params.get("text") == progress for call in calls), "the progress is shown"
