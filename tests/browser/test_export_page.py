@@ -9,7 +9,7 @@ import pytest_asyncio
 from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from bot.conversation.record import Record
-from bot.privacy.archive import Entry, Skipped
+from bot.privacy.archive import Account, Entry, Skipped
 from tests.browser.conftest import DESKTOP, PHONE
 from tests.privacy.samples import about, chunks, entry, unpacked, unreadable
 
@@ -57,7 +57,9 @@ async def extracted(folder: Path) -> Path:
         entry(200, "Thanks 👩\u200d👩\u200d👧", "You are welcome!", conversation=1),
     ]
     of = about(Skipped("Voice message 17", "Only text is kept."), bot="Example Shop Support")
-    files = unpacked(b"".join(await chunks(entries, of)))
+    receipt = {"id": "ABCD-EFGH-JKMN", "kind": "erasure", "asked_ms": 1_795_269_780_000, "counts": {"turns": 3}}
+    account = Account({"language": "de", "note": "y" * 5000}, [{"what": "<b>", "at_s": 1_795_269_780}], [receipt])
+    files = unpacked(b"".join(await chunks(entries, of, account)))
     page = folder / "chat.html"
     page.write_bytes(files["chat.html"])
     return page
