@@ -1,4 +1,5 @@
-"""What the export of a customer with a million messages takes: the plan, and every part read, opened and written.
+"""What the export of a customer with a million messages takes: the plan, and every part read, opened and written; and
+what it takes to forget one with ten thousand.
 
 The store is filled by one process and exported by another one, of which CPU, memory and hold-ups of its event loop are
 told. All of it is its own whoever else is at work: how long the loop was held up, too, is told in CPU time.
@@ -17,15 +18,20 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import uvloop
 from redis.asyncio import Redis
 
 from bot.collector import unhurried_collector
+from bot.conversation.batch import ALL
+from bot.conversation.intents import Act, Deed
+from bot.conversation.notebook import Notebook
 from bot.conversation.record import Asked, Record
+from bot.conversation.remotes import Remotes
 from bot.conversation.window import Window
 from bot.privacy.archive import archive
+from bot.privacy.erase import Eraser, Reach
 from bot.privacy.export import Exporter, about_part
 from bot.privacy.seal import Seal
 from storage.connection import StoreTarget, connect
@@ -34,11 +40,16 @@ from storage.history import History
 from storage.inbox import Ready
 from storage.journal import ChatState, Journal
 from storage.keys import Keys
+from storage.receipts import Receipts
+from storage.removals import Removals
 from storage.scripts import Store
 from storage.vault import Vault, open_vault
 from tests.bench.process import BenchError
 from tests.bench.stage import TOKEN
 from tests.bench.streamer import SPOKEN
+
+if TYPE_CHECKING:
+    from bot.chat_api.client import ChatApi
 
 MESSAGES: Final = 1_000_000
 QUICK_MESSAGES: Final = 20_000
@@ -46,6 +57,10 @@ MOST_SECONDS: Final = 60.0
 """Of CPU, for a million messages."""
 
 MOST_MIB: Final = 64.0
+FORGOTTEN: Final = 10_000
+MOST_FORGET_MS: Final = 50.0
+"""In the store."""
+
 MOST_HELD_MS: Final = 10.0
 
 _BOT_ID: Final = int(TOKEN.partition(":")[0])
@@ -59,14 +74,21 @@ _DEADLINE_SECONDS: Final = 560.0
 def exports(messages: int, tell: Callable[[str], None]) -> dict[str, Any]:
     """Figures of one export of so many messages."""
     tell(f"export: one customer with {messages:,} messages")
+    figures = {"messages": messages, **_measured("export", messages)}
+    tell(f"forget: one customer with {FORGOTTEN:,} messages")
+    return figures | {"forget": _measured("forget", FORGOTTEN)}
+
+
+def _measured(what: str, messages: int) -> dict[str, Any]:
+    """A store filled by one process, and figures of what another one does with it."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        for step in ("fill", "export"):
+        for step in ("fill", what):
             command = [sys.executable, "-m", "tests.bench.exports", step, folder, str(messages // 2)]
             ended = subprocess.run(command, capture_output=True, text=True, timeout=_DEADLINE_SECONDS, check=False)
             if ended.returncode:
                 raise BenchError(f"{step}: {ended.stderr[-500:]}")
     figures: dict[str, Any] = json.loads(ended.stdout)
-    return {"messages": messages, **figures}
+    return figures
 
 
 @asynccontextmanager
@@ -146,6 +168,50 @@ async def _export(folder: Path) -> dict[str, Any]:
         }
 
 
+async def _forget(folder: Path) -> dict[str, Any]:
+    """Everything of the customer forgotten, from the press of the button to the receipt; what the store did of it, by
+    its own count of every command."""
+    async with _opened(folder) as (client, vault, _):
+        store, keys = Store(client), Keys(_BOT_ID)
+        journal, history = Journal(store, keys, sweep_after=[15]), History(store, keys)
+        nobody = cast("ChatApi", None)  # nothing of this customer is kept elsewhere
+        eraser = Eraser(
+            journal,
+            Window(history, vault),
+            vault,
+            Remotes(journal, vault, Removals(store, keys), nobody, b""),
+            Notebook(history, vault, None, 16_000),
+            history=history,
+            receipts=Receipts(store, keys, keep_days=30),
+            reach=Reach(7),
+        )
+        await client.hset(keys.of(_CHAT_ID).chat, mapping={"entry": "1-1", "base": 0, "newest": _CONVERSATIONS})
+        state = await _claimed(journal, client, keys)
+        before, began = await _store_us(client), time.monotonic()
+        act = Act(Deed.ERASE, argument=ALL)
+        await eraser.begin(state, act, source=1, read=0, beside=(), language="en")
+        state = await _claimed(journal, client, keys)
+        await eraser.go_on(state, state.forgetting)
+        taken = {"ms": (time.monotonic() - began) * 1000, "store_ms": (await _store_us(client) - before) / 1000}
+        if await client.exists(*(keys.of(_CHAT_ID).turns(0, number) for number in range(_CONVERSATIONS))):
+            raise BenchError("something was not forgotten")
+        return {name: round(value, 2) for name, value in taken.items()}
+
+
+async def _claimed(journal: Journal, client: Redis, keys: Keys) -> ChatState:
+    await client.hset(keys.of(_CHAT_ID).chat, "entry", "1-1")
+    state = await journal.begin(Ready(_CHAT_ID, "1-1"), 10)
+    if state is None:
+        raise BenchError("the chat could not be claimed")
+    return state
+
+
+async def _store_us(client: Redis) -> float:
+    """Microseconds that commands have taken in the store."""
+    stats = await client.info("commandstats")
+    return float(sum(entry["usec"] for name, entry in stats.items() if "info" not in name))
+
+
 async def _parts(exporter: Exporter, state: ChatState) -> AsyncIterator[int]:
     plan: dict[str, Any] = {"parts": await exporter.plan(state), "made": 1_795_269_780}
     seal = Seal.of(hashlib.sha256(b"bench").digest())
@@ -207,7 +273,8 @@ def main(step: str, folder: str, turns: str) -> None:
     if step == "fill":
         asyncio.run(_fill(Path(folder), int(turns)))
         return
-    print(json.dumps(uvloop.run(_export(Path(folder)))))
+    work = _export if step == "export" else _forget
+    print(json.dumps(uvloop.run(work(Path(folder)))))
 
 
 if __name__ == "__main__":

@@ -184,6 +184,9 @@ def _export(figures: dict[str, Any]) -> Iterator[Gate]:
     yield Gate("MiB that an export grows by", figures["grown_mib"], exports.MOST_MIB, at_least=False)
     note = f"p50 {held['p50']:.1f}, p99.9 {held['p999']:.1f} ms"
     yield Gate("ms that an export holds others up, at most", held["max"], exports.MOST_HELD_MS, False, note)
+    forget = figures["forget"]
+    note = f"{exports.FORGOTTEN:,} messages, {forget['ms']:.0f} ms in all, keys included"
+    yield Gate("ms of the store to forget a customer", forget["store_ms"], exports.MOST_FORGET_MS, False, note)
 
 
 def _memory(rounds: Rounds) -> Iterator[Gate]:
