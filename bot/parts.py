@@ -22,6 +22,7 @@ from storage.keys import Keys
 from storage.marks import Marks
 from storage.schema import upgrade
 from storage.scripts import Store
+from storage.upgrades import STEPS
 from storage.vault import Vault, open_vault
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ async def open_parts(stack: AsyncExitStack, settings: Settings, timing: Timing) 
         alone = True
     client = await connected(target, _CONNECTIONS)
     stack.push_async_callback(client.aclose)
-    await _patiently(lambda: upgrade(client, settings.bot_id, steps=()))
+    await _patiently(lambda: upgrade(client, settings.bot_id, STEPS))
     vault = await _patiently(
         lambda: open_vault(
             client,

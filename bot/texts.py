@@ -224,8 +224,8 @@ FORGOTTEN_REMOTE: Final = N_(
     "confirmed."
 )
 FORGOTTEN_RECEIPT: Final = N_(
-    "Receipt {id}. Out of reach: Telegram's own copy, what went to a person of the team, and copies of keys in backups, which "
-    "are gone after {days} days at the latest."
+    "Receipt {id}. Out of reach: Telegram's own copy, what went to a person of the team, logs that {processor} keeps by its own "
+    "rules, and copies of keys in backups, which are gone after {days} days at the latest."
 )
 REMOVE_MINE: Final = N_("Remove the bot's messages")
 REMOVED, REMOVED_MANY = NN_(

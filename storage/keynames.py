@@ -36,6 +36,11 @@ def mail_key(epoch: int, seconds: float) -> str:
     return f"{mail_group(epoch)}/{last_day(day_of(seconds))}"
 
 
+def talk_groups(topic: int, conversation: int) -> tuple[str, ...]:
+    """All that a conversation's keys may go by: schema 1 had one for all of it, with another name."""
+    return talk_group(topic, conversation), f"talk.{topic}.{conversation}.0"
+
+
 def talk_group(topic: int, conversation: int) -> str:
     """Of a conversation."""
     return f"talk.{topic}.{conversation}"

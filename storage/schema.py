@@ -17,7 +17,7 @@ from redis.exceptions import RedisError
 
 from storage.errors import SchemaTooNewError, StorageError, StoreUnavailableError, translated
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Of the layout that this code writes."""
 
 IDENTITY_KEY = "tg:{{{bot_id}}}:identity"

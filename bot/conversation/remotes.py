@@ -34,7 +34,10 @@ _BOUND: Final = "removals|0"
 _AT_ONCE: Final = 20
 _FIRST_PAUSE_MS: Final = 60_000
 _LONGEST_PAUSE_MS: Final = 6 * 3_600_000
-_GIVEN_UP_MS: Final = 30 * 86_400_000
+GIVEN_UP_DAYS: Final = 30
+"""How long a provider is asked to delete something."""
+
+_GIVEN_UP_MS: Final = GIVEN_UP_DAYS * 86_400_000
 _log = get_logger(__name__)
 
 

@@ -17,14 +17,14 @@ from bot.conversation.deeds import ALL, ONE, Outcome
 from bot.conversation.intents import Act
 from bot.conversation.notebook import Notebook
 from bot.conversation.post import mail_bound
-from bot.conversation.remotes import Remotes
+from bot.conversation.remotes import GIVEN_UP_DAYS, Remotes
 from bot.conversation.window import Window, turn_bound
 from bot.texts import Sentence
 from storage.errors import SealBrokenError
 from storage.history import REMOVED, History, StoredTurn
 from storage.inbox import Mail
 from storage.journal import DAY_MS, Change, ChatState, Journal
-from storage.keynames import day_of, last_day, mail_group, mail_key, talk_group, talk_key
+from storage.keynames import day_of, last_day, mail_group, mail_key, talk_groups, talk_key
 from storage.receipts import Receipt, Receipts
 from storage.vault import Vault
 
@@ -37,11 +37,9 @@ _SCOPES: Final = {ALL: "everything", ONE: "exchange"}
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """How long copies that are not ours to delete may stay: the provider's own logs (0 days: not known), and backups of
-    the keyring."""
+    """How long copies may stay that nobody can reach any more: those of the keyring, in days."""
 
     key_backup_days: int
-    processor_days: int = 0
 
 
 class Eraser:
@@ -111,8 +109,8 @@ class Eraser:
             topic, number, _ = plan["exchange"]
             await self._seal_others_anew(state, plan)
             await self._notebook.rebuild(state, topic, 0, conversation=number)
-        # By name, and not whatever there is now: who sleeps here meets the keys of what was written since. Under keys of
-        # these groups nothing is written any more, by the number of the conversation or by the epoch.
+        # By name, and not whatever there is now: who sleeps here meets the keys of what was written since. Under keys
+        # of these groups nothing is written any more, by the number of the conversation or by the epoch.
         marks = [bytes.fromhex(mark) for mark in plan["keys"]]
         await self._vault.destroy(chat_id, marks=marks, groups=plan["groups"])
         await self._journal.remove(state, [(topic, number) for topic, number in plan["turns"]])
@@ -147,13 +145,13 @@ class Eraser:
         # All there are, where everything goes: also those of topics in which nothing was answered yet. Whatever is
         # sealed from here on under a key that is not among them is refused, by the fence or by the epoch.
         put["tidy"] = ",".join(map(str, await self._own(state, None if everything else act.topic)))
-        groups = [mail_group(state.epoch), *(talk_group(topic, number) for topic, number, _ in found)]
+        groups = [name for topic, number, _ in found for name in talk_groups(topic, number)]
         keys = await self._vault.marks(state.ready.chat_id, but=mail_group(state.epoch + 1)) if everything else []
         counts = {"exchanges": sum(turns for _, _, turns in found), "conversations": sum(1 for *_, n in found if n)}
         return {
             "scope": _SCOPES.get(act.argument, "conversation"),
             "keys": [mark.hex() for mark in keys],
-            "groups": groups,
+            "groups": [mail_group(state.epoch), *groups],
             "turns": [(topic, number) for topic, number, _ in found],
             "counts": counts,
             "gone": "*" if everything else "",
@@ -166,10 +164,8 @@ class Eraser:
         topic, number, seq = act.topic, act.conversation, act.number
         turn = await self.exchange(state, topic, number, seq)
         day = last_day(turn.day if turn else day_of(time.time()))
-        doomed, anew = (
-            talk_key(topic, number, day, state.fresh),
-            talk_key(topic, number, day, {(topic, number, day): state.fence}),
-        )
+        doomed = await self._sealer(state, (topic, number), turn) or talk_key(topic, number, day, state.fresh)
+        anew = talk_key(topic, number, day, {(topic, number, day): state.fence})
         marks = await self._vault.marks(state.ready.chat_id, doomed)
         put = {f"g:{topic}:{number}:{day}": str(state.fence)}
         ids = turn.answer_ids if turn else ()
@@ -187,6 +183,15 @@ class Eraser:
             "set": put | {"tidy": ",".join(map(str, ids))},
             "del": [f"r:{topic}"],
         }
+
+    async def _sealer(self, state: ChatState, place: tuple[int, int], turn: StoredTurn | None) -> str:
+        """The name of the key that sealed a turn; "" where it is not known."""
+        key = await self._vault.key_of(turn.record) if turn else None
+        names = [talk_key(*place, turn.day, state.fresh), *talk_groups(*place)[1:]] if turn else []
+        for name in names:
+            if key is not None and await self._vault.standing_key(state.ready.chat_id, name) == key:
+                return name
+        return ""
 
     async def exchange(self, state: ChatState, topic: int, conversation: int, number: int) -> StoredTurn | None:
         """A stored turn; None where it is not there (any more)."""
@@ -229,9 +234,9 @@ class Eraser:
 
     def _receipt(self, plan: dict[str, Any], done_ms: int = 0) -> Receipt:
         at_ms = int(plan["at"] * 1000)
-        beyond = {"telegram": 0, "key_backups": at_ms + self._reach.key_backup_days * DAY_MS}
+        beyond = {"telegram": 0, "processor_logs": 0, "key_backups": at_ms + self._reach.key_backup_days * DAY_MS}
         if plan.get("remote"):
-            beyond["processor"] = 0
+            beyond["processor"] = at_ms + GIVEN_UP_DAYS * DAY_MS
         return Receipt(
             id=plan["receipt"],
             kind="erasure",

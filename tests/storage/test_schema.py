@@ -1,12 +1,15 @@
 """A store's layout moves forward only, one step after the other, whoever starts when."""
 
 import asyncio
+import time
 
 import pytest
 from redis.asyncio import Redis
 
 from storage import schema
 from storage.errors import SchemaTooNewError, StorageError, StoreUnavailableError
+from storage.history import History
+from storage.keys import Keys
 from storage.schema import (
     IDENTITY_KEY,
     LOCK_KEY,
@@ -19,10 +22,18 @@ from storage.schema import (
     schema_lock,
     upgrade,
 )
+from storage.scripts import Store
+from storage.upgrades import date_turns
 
 BOT = 4242
 ONE = Identity(master="m1", keyring="k1")
 TWO = Identity(master="m2", keyring="k2")
+
+
+@pytest.fixture(autouse=True)
+def first_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These stores begin with version 1, whatever the newest is."""
+    monkeypatch.setattr(schema, "SCHEMA_VERSION", 1)
 
 
 def noting(name: str) -> Step:
@@ -143,3 +154,21 @@ async def test_waiting_for_the_lock_is_bounded(store: Redis, monkeypatch: pytest
     with pytest.raises(StoreUnavailableError, match="start again later"):
         async with schema_lock(store, BOT):
             pass
+
+
+async def test_turns_of_version_1_are_dated_and_their_chats_listed(store: Redis) -> None:
+    """From 1 to 2: a turn's age counts from the upgrade; what is sealed stays as it is; twice does no harm."""
+    keys = Keys(BOT)
+    name = keys.of(7).turns(0, 0)
+    sealed = bytes(range(256))
+    await store.hset(name, mapping={"1": b"11,12|5|13,14\n" + sealed, "2": b"|0|\n" + sealed, "3": b"-"})
+    await store.hset(keys.of(7).chat, "fence", 1)
+    await date_turns(store, BOT)
+    await date_turns(store, BOT)
+    history = History(Store(store), keys)
+    today = int(time.time()) // 86_400
+    first, second = await history.read(7, 0, 0, 1, 3)
+    assert (first.question_ids, first.tokens, first.answer_ids, first.record) == ((11, 12), 5, (13, 14), sealed)
+    assert (second.question_ids, second.answer_ids, second.record) == ((), (), sealed)
+    assert {first.day, second.day} <= {today, today - 1}
+    assert await store.zscore(keys.of(7).ages, "7") is not None
