@@ -26,6 +26,7 @@ from storage.keyring_server import (
     EPOCH,
     IDENTITY,
     PREFIX,
+    RESTORING,
     ROWS_AT_ONCE,
     fit,
     group_in,
@@ -140,6 +141,8 @@ class RedisKeyring:
         client, durability = await fit(target)
         try:
             if create:
+                if await client.exists(RESTORING):
+                    raise KeyringUnavailableError("A restore of the keyring was cut off: restore it again.")
                 fresh = KeyringRecord(secrets.token_hex(16), master.fingerprint())
                 await client.set(IDENTITY, record_text(fresh), nx=True)
             return cls(client, master, record_of(await client.get(IDENTITY)), durability)
@@ -368,22 +371,28 @@ class RedisKeyring:
             raise ours(error) from error
 
     async def _rewritten(self) -> None:
-        """Let the server write its append-only file anew, without what was erased."""
+        """Let the server write its append-only file anew, without what was erased.
+
+        ``aof_rewrites`` counts those that were begun. One that runs already may have begun before the erasure, and the
+        server refuses another beside it: whichever begins next is awaited, whoever asked for it.
+        """
         facts = await self._done(self.client.info("persistence"))
         if not facts.get("aof_enabled"):
             return
-        rewrites = facts.get("aof_rewrites", 0)
-        with contextlib.suppress(RedisError):  # one is under way: it may have begun before the erasure, so ask again
-            await self.client.bgrewriteaof()
+        begun = facts.get("aof_rewrites", 0)
         deadline = time.monotonic() + _REWRITE_SECONDS
         while True:
-            facts = await self._done(self.client.info("persistence"))
-            busy = facts.get("aof_rewrite_in_progress") or facts.get("aof_rewrite_scheduled")
-            if not busy and facts.get("aof_rewrites", 0) > rewrites:
+            running = facts.get("aof_rewrite_in_progress", 0)
+            ended = facts.get("aof_rewrites", 0) - running
+            if ended > begun and facts.get("aof_last_bgrewrite_status") == "ok":
                 return
+            if not running and not facts.get("aof_rewrite_scheduled"):
+                with contextlib.suppress(RedisError):  # somebody else came first
+                    await self.client.bgrewriteaof()
             if time.monotonic() > deadline:
                 raise KeyringUnavailableError("The keys are erased, but the keyring server does not rewrite its file.")
             await asyncio.sleep(0.02)
+            facts = await self._done(self.client.info("persistence"))
 
 
 def _rotated() -> KeyringUnavailableError:

@@ -79,6 +79,13 @@ def open_one(request: pytest.FixtureRequest) -> Open:
     return opener
 
 
+@pytest.fixture(params=["valkey", "redis7"])
+def open_either(request: pytest.FixtureRequest) -> tuple[Open, str]:
+    """Opens a keyring on a server of each kind in turn; the server's address."""
+    opener: Open = request.getfixturevalue({"valkey": "open_server", "redis7": "open_server7"}[request.param])
+    return opener, request.getfixturevalue(f"{request.param}_url")
+
+
 async def test_everybody_gets_the_same_key(open_one: Open) -> None:
     """Of many that ask at once, in several processes, the first creates and all use that one."""
     first, second = await open_one(), await open_one()
@@ -490,6 +497,22 @@ async def test_no_copy_of_a_destroyed_key_stays_on_the_server(open_server: Open,
     await keyring.destroy("1")
     assert key.id.hex().encode() not in files()
     assert kept.id.hex().encode() in files()
+
+
+async def test_a_file_that_is_being_rewritten_is_rewritten_once_more(open_either: tuple[Open, str]) -> None:
+    """That one may have begun before the erasure, and the server refuses a second beside it: it was never asked for."""
+    opener, url = open_either
+    keyring = await opener()
+    key = await keyring.obtain("1", "n")
+    client = await connect(StoreTarget.parse(url), connections=1, timeout_seconds=5.0)
+    for part in range(20):
+        await client.mset({f"filler:{part}:{number}": "x" * 200 for number in range(5000)})  # a rewrite takes a while
+    await client.bgrewriteaof()
+    assert (await client.info("persistence"))["aof_rewrite_in_progress"]
+    await asyncio.gather(keyring.destroy("1"), keyring.destroy("2"))
+    await client.aclose()
+    folder = Path(url.removeprefix("unix://")).parent / "appendonlydir"
+    assert key.id.hex().encode() not in b"".join(file.read_bytes() for file in folder.iterdir())
 
 
 async def test_the_files_name_no_chat(open_file: Open, path: Path) -> None:
