@@ -17,6 +17,7 @@ keyring:restoring       string  a restore is under way: what is there is not who
 """
 
 import json
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import asdict
 
@@ -33,6 +34,28 @@ _CONNECTIONS = 8
 _TIMEOUT_SECONDS = 5.0
 ROWS_AT_ONCE = 500
 
+# Whoever began to restore last goes on, and nothing of the others' is left: they cannot add any more.
+_PUT = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return -1 end
+local prefix, count = ARGV[2], 0
+for at = 3, #ARGV, 5 do
+    local owner, member, id, wrapped, day = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], tonumber(ARGV[at + 4])
+    local name = string.sub(member, 1, 32)
+    count = count + redis.call('SADD', prefix .. ':owner:' .. owner, member)
+    redis.call('SET', prefix .. ':name:' .. name, id .. wrapped)
+    redis.call('SET', prefix .. ':id:' .. id, name)
+    if day > 0 then redis.call('ZADD', prefix .. ':days', day, owner .. member) end
+end
+return count
+"""
+
+_FINISH = """
+if redis.call('EXISTS', KEYS[1]) == 1 or redis.call('GET', KEYS[3]) ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[1], ARGV[2])
+redis.call('SET', KEYS[2], ARGV[3])
+return redis.call('DEL', KEYS[3])
+"""
+
 PREFIX = "keyring"
 IDENTITY = f"{PREFIX}:identity"
 EPOCH = f"{PREFIX}:epoch"
@@ -46,21 +69,20 @@ async def restore_server(target: StoreTarget, record: KeyringRecord, rows: Async
     """Make a keyring out of a copy on a server that holds none; how many keys it holds. Its record is written last:
     before that no service takes it for a keyring, and another attempt begins anew."""
     client, _ = await fit(target)
+    token = secrets.token_hex(16)
     try:
         if await client.get(IDENTITY) is not None:
             raise KeyringUnavailableError("The server holds a keyring already: use another one, or another database.")
         if not await client.get(RESTORING) and [name async for name in client.scan_iter(f"{PREFIX}:*")]:
             raise KeyringUnavailableError(f"The server holds keys named {PREFIX}:… already: use another database.")
-        await client.set(RESTORING, record.id)
+        await client.set(RESTORING, token)
         async for name in client.scan_iter(f"{PREFIX}:*", count=ROWS_AT_ONCE):
             if name != RESTORING.encode():
                 await client.delete(name)
-        count = await _fill(client, rows)
-        async with client.pipeline(transaction=True) as together:
-            together.set(EPOCH, record.epoch)
-            together.setnx(IDENTITY, record_text(record))
-            together.delete(RESTORING)
-            await together.execute()
+        count = await _fill(client, token, rows)
+        values = (token, record_text(record), str(record.epoch))
+        if not await client.eval(_FINISH, 3, IDENTITY, EPOCH, RESTORING, *values):
+            raise _overtaken()
         return count
     except (RedisError, OSError, TimeoutError) as error:
         raise ours(error) from error
@@ -68,33 +90,31 @@ async def restore_server(target: StoreTarget, record: KeyringRecord, rows: Async
         await client.aclose()
 
 
-async def _fill(client: Redis, rows: AsyncIterator[KeyRow]) -> int:
+async def _fill(client: Redis, token: str, rows: AsyncIterator[KeyRow]) -> int:
     batch: list[KeyRow] = []
     count = 0
     async for row in rows:
         batch.append(row)
         if len(batch) == ROWS_AT_ONCE:
-            count += await _put(client, batch)
+            count += await _put(client, token, batch)
             batch = []
-    return count + await _put(client, batch)
+    return count + await _put(client, token, batch)
 
 
-async def _put(client: Redis, rows: Sequence[KeyRow]) -> int:
+async def _put(client: Redis, token: str, rows: Sequence[KeyRow]) -> int:
     """How many of them were not there yet."""
-    async with client.pipeline(transaction=True) as together:
-        for row in checked_rows(rows):
-            together.sadd(f"{PREFIX}:owner:{row.owner.hex()}", _member(row))
-        for row in rows:
-            together.set(f"{PREFIX}:name:{row.name.hex()}", row.id.hex() + row.wrapped.hex())
-            together.set(f"{PREFIX}:id:{row.id.hex()}", row.name.hex())
-            if row.day:
-                together.zadd(DAYS, {row.owner.hex() + _member(row): row.day})
-        done = await together.execute()
-    return sum(done[: len(rows)])
+    given: list[str] = []
+    for row in checked_rows(rows):
+        member = (row.name + row.group + day_bytes(row.day)).hex()
+        given += [row.owner.hex(), member, row.id.hex(), row.wrapped.hex(), str(row.day)]
+    count = int(await client.eval(_PUT, 1, RESTORING, token, PREFIX, *given))
+    if count < 0:
+        raise _overtaken()
+    return count
 
 
-def _member(row: KeyRow) -> str:
-    return (row.name + row.group + day_bytes(row.day)).hex()
+def _overtaken() -> KeyringUnavailableError:
+    return KeyringUnavailableError("Another keyring is being put on the server: use another one.")
 
 
 async def fit(target: StoreTarget) -> tuple[Redis, str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import os
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -19,7 +20,7 @@ from bot.sandbox.account import Webhook
 from bot.settings import Settings
 from storage.connection import StoreTarget, connect
 from storage.embedded import EmbeddedServer, running_server
-from storage.masterkey import MasterKey
+from storage.masterkey import MasterKey, add_next
 from storage.vault import open_vault
 from tests.house.test_command_line import bot as command_line
 from tests.storage.conftest import _starter
@@ -221,6 +222,92 @@ async def test_keys_inside_the_data_folder_are_refused(settings: dict[str, Any],
     assert code == 1
     assert "MASTER_KEY_FILE lies inside DATA_DIR" in words
     assert "KEYRING_URL lies inside DATA_DIR" in words
+
+
+def shared(settings: dict[str, Any], how: str) -> dict[str, Any]:
+    """Lets a backup of DATA_DIR reach the keys in one of many ways; the settings that do."""
+    data, key = settings["data_dir"], settings["master_key_file"]
+    data.mkdir(exist_ok=True)
+    match how:
+        case "within":
+            return {"data_dir": key.parent / "data"}
+        case "link":
+            (data / "kept").mkdir()
+            (data / "kept" / "key").symlink_to(key)
+        case "folder":
+            (data / "all").symlink_to(key.parent.parent)
+        case "hard":
+            os.link(key, data / "copy")
+        case "keyring":
+            os.link(key.parent / "keyring.db", data / "copy")
+        case "from inside":
+            (data / "real.key").write_bytes(key.read_bytes())
+            key.unlink()
+            key.symlink_to(data / "real.key")
+    return {}
+
+
+@pytest.mark.parametrize(
+    ("how", "told_of"),
+    [
+        ("within", "DATA_DIR lies inside the folder of MASTER_KEY_FILE"),
+        ("link", "kept/key in DATA_DIR leads to MASTER_KEY_FILE"),
+        ("folder", "all in DATA_DIR leads to KEYRING_URL"),
+        ("hard", "copy in DATA_DIR leads to MASTER_KEY_FILE"),
+        ("keyring", "copy in DATA_DIR leads to KEYRING_URL"),
+        ("from inside", "MASTER_KEY_FILE lies inside DATA_DIR"),
+    ],
+)
+@pytest.mark.parametrize("used", [True, False])
+async def test_keys_within_reach_of_a_backup_of_the_data_fail(
+    settings: dict[str, Any], how: str, told_of: str, used: bool
+) -> None:
+    """By links of both kinds, by a folder around, before the first start and after it: each with its cure."""
+    if used:
+        await used_store(settings)
+    else:
+        MasterKey.create(settings["master_key_file"])
+        (settings["master_key_file"].parent / "keyring.db").touch(0o600)
+    code, words = await told(settings, **shared(settings, how))
+    assert code == 1
+    assert told_of in words
+    assert words.count("FAIL") == words.count("Cure: ") > 0
+
+
+async def test_a_keyring_in_the_store_or_writing_beside_it_fails(
+    settings: dict[str, Any], start_valkey: Callable[..., str]
+) -> None:
+    """One server's backup must not hold both, whatever the addresses look like; nor may one folder."""
+    durable = ("--appendonly", "yes", "--appendfsync", "always")
+    store, ring = start_valkey(*durable), start_valkey(*durable)
+    code, words = await told(settings, redis_url=store, keyring_url=f"{store}?db=3")
+    assert code == 1
+    assert "KEYRING_URL and REDIS_URL name one server" in words
+    assert "Let KEYRING_URL name a second server." in words
+    code, words = await told(settings, redis_url=store, keyring_url=ring)
+    assert code == 0, words
+    folder = Path(ring.removeprefix("unix://")).parent
+    code, words = await told(settings, redis_url=store, keyring_url=ring, data_dir=folder)
+    assert code == 1
+    assert "writes its files into DATA_DIR" in words
+
+
+async def test_how_long_backups_can_be_read_is_stated(settings: dict[str, Any]) -> None:
+    """Before the first start and after it, with the operator's own figure."""
+    sentence = "An erased conversation cannot be read any more in any backup after {} at the latest."
+    assert sentence.format("7 days") in (await told(settings))[1]
+    await used_store(settings)
+    assert sentence.format("1 day") in (await told(settings, key_backup_days=1))[1]
+
+
+async def test_a_rotation_that_was_not_ended_is_told(settings: dict[str, Any]) -> None:
+    """A warning: the service runs."""
+    await used_store(settings)
+    add_next(settings["master_key_file"])
+    code, words = await told(settings)
+    assert code == 0, words
+    assert "A rotation of the master key is under way" in words
+    assert "keys rotate" in words
 
 
 async def test_an_evicting_store_fails(settings: dict[str, Any], start_valkey: Callable[..., str]) -> None:

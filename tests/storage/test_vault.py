@@ -23,7 +23,7 @@ from storage.errors import (
 )
 from storage.keyrecord import KeyringRecord, KeyRow, Rewrapped
 from storage.keyring import Keyring
-from storage.schema import IDENTITY_KEY, SCHEMA_KEY
+from storage.schema import IDENTITY_KEY, SCHEMA_KEY, SCHEMA_VERSION
 from storage.vault import OVERHEAD_BYTES, Vault, open_vault
 
 BOT = 4242
@@ -183,7 +183,7 @@ async def test_a_fresh_store_gets_its_keys_once(place: Place) -> None:
     assert await vault.open_any(sealed, "7/mail/0") == b"text"
     key = await vault.key(7, "mail.0")
     assert vault.cached_key(7, "mail.0") == key
-    assert await place.client.get(SCHEMA_KEY.format(bot_id=BOT)) == b"1"
+    assert await place.client.get(SCHEMA_KEY.format(bot_id=BOT)) == b"%d" % SCHEMA_VERSION
     await vault.aclose()
 
 
