@@ -2,9 +2,10 @@
 
 AES-GCM is AES-CTR with a tag on top: whoever holds the key reads a sealed value without the tag, and without the place
 it is bound to. So the search needs to know neither where a value ends nor whose it was: it opens every place in every
-file that names a key that is still held.
+file that names a key that is still held, be it in bytes or, as in fields that stand in JSON, in base64.
 """
 
+import base64
 import re
 import sqlite3
 from collections.abc import Iterable, Iterator
@@ -29,6 +30,10 @@ _FIRST_BLOCK: Final = (2).to_bytes(4, "big")
 """GCM's counter where the content begins; block 1 hides the tag (NIST SP 800-38D)."""
 
 _MOST_BYTES: Final = 32 * 1024
+_HEAD_SIGNS: Final = 22
+"""Of a version and a key's id in base64: those that say nothing of what comes behind them."""
+
+_BASE64: Final = re.compile(rb"[A-Za-z0-9+/]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +46,19 @@ class Held:
 
     def read(self, content: bytes) -> Iterator[bytes]:
         """What each place that names this key says; behind a value's end it is noise."""
-        for found in re.finditer(re.escape(_VERSION + self.id), content):
-            sealed = content[found.start() : found.start() + _NONCE.stop + _MOST_BYTES]
+        for sealed in self._sealed(content):
             if len(sealed) > _NONCE.stop:
                 stream = Cipher(AES(self.secret), CTR(sealed[_NONCE] + _FIRST_BLOCK)).decryptor()
                 yield stream.update(sealed[_NONCE.stop :])
+
+    def _sealed(self, content: bytes) -> Iterator[bytes]:
+        head = _VERSION + self.id
+        for found in re.finditer(re.escape(head), content):
+            yield content[found.start() : found.start() + _NONCE.stop + _MOST_BYTES]
+        for found in re.finditer(re.escape(base64.b64encode(head)[:_HEAD_SIGNS]), content):
+            signs = _BASE64.match(content, found.start(), found.start() + _MOST_BYTES)
+            assert signs is not None
+            yield base64.b64decode(signs[0][: len(signs[0]) // 4 * 4])
 
 
 async def held_keys(master_key_file: Path, keyring_url: str) -> list[Held]:
@@ -74,6 +87,13 @@ async def _rows_at(url: str) -> list[tuple[bytes, bytes, bytes]]:
     return [(bytes.fromhex(key_id), bytes.fromhex(mark), bytes.fromhex(wrapped)) for key_id, mark, wrapped in hexes]
 
 
+def words_in(contents: Iterable[bytes], keys: Iterable[Held], words: re.Pattern[bytes]) -> set[bytes]:
+    """The words that any of the keys opens in any of some values."""
+    held, given = list(keys), list(contents)
+    texts = (text for content in given for key in held for text in key.read(content))
+    return {word for text in texts for word in words.findall(text)}
+
+
 class Haul:
     """All files under some folders, as they are now."""
 
@@ -87,8 +107,7 @@ class Haul:
 
     def opened(self, keys: Iterable[Held], words: re.Pattern[bytes]) -> set[bytes]:
         """The words that any of the keys opens anywhere."""
-        texts = (text for key in keys for content in self.files.values() for text in key.read(content))
-        return {word for text in texts for word in words.findall(text)}
+        return words_in(self.files.values(), keys, words)
 
     def holding(self, keys: Iterable[Held]) -> list[Path]:
         """The files that hold a key, wrapped or open, as bytes or in hexadecimal."""
