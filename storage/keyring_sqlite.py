@@ -7,6 +7,7 @@ master key; ``destroy`` returns when all have to look. Owners and names are stor
 """
 
 import asyncio
+import contextlib
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -255,7 +256,8 @@ class SqliteKeyring:
         if destroyed != self._destroyed:
             self._cache.clear()
         if epoch != self._opened.epoch:
-            self._follow(self._reader)
+            with contextlib.suppress(StorageError):  # what is at hand still serves; who needs more is told
+                self._follow(self._reader)
         self._data_version, self._destroyed = version, destroyed
 
     def _read_owner(self, owner: str, mark: bytes) -> DataKey | None:

@@ -264,6 +264,24 @@ async def test_no_key_is_made_under_a_master_key_that_was_given_up(house: House)
         await opened.aclose()
 
 
+async def test_what_is_at_hand_serves_while_the_master_key_file_is_away(file_house: House) -> None:
+    """After a rotation it is needed for other keys only; with the file they can be had again."""
+    await furnished(file_house, 3)
+    beside = await file_house.open()
+    key = await beside.key(0, "talk.0")
+    await file_house.rotate()
+    path = file_house.places.master_key_file
+    away = path.rename(path.with_name("away.key"))
+    assert await beside.key(0, "talk.0") == key == beside.cached_key(0, "talk.0")
+    for name in ("talk.2", "new"):
+        with pytest.raises(MasterKeyMissingError):
+            await beside.key(2, name)
+    away.rename(path)
+    assert await beside.key(2, "talk.2")
+    assert await beside.key(2, "new")
+    await beside.aclose()
+
+
 async def test_a_key_destroyed_during_a_rotation_does_not_come_back(house: House) -> None:
     """Between reading a row and writing it anew."""
     sealed = await furnished(house, 30)
