@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from bot.collector import unhurried_collector
-from bot.commands import apikey, data, keys
+from bot.commands import apikey, backup, data, keys
 from bot.logs import get_logger
 from bot.settings import Settings
 from bot.terminal import DOT_ENV, EnvFile, finish
@@ -83,7 +83,7 @@ def _check(settings: Settings) -> Coroutine[Any, Any, int]:
 
 cli.add_typer(apikey.commands, name="apikey")
 cli.add_typer(keys.commands, name="keys")
-for command in (data.export, data.forget, data.purge):
+for command in (data.export, data.forget, data.purge, backup.backup, backup.restore):
     cli.command()(command)
 
 

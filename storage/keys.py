@@ -41,6 +41,8 @@ apikeys    hash    keys of the admin API, hashed, by id (JSON)            (plain
 calls:K:M  string  calls of a key in a minute, two minutes                (plain INCR)
 export:ID  string  the chat and the sealed plan of an export, a day       (plain SET)
 alerts     hash    what is wrong now, and untold news of it (``!N``)      alert (plain HDEL)
+backups    hash    times (s) of the last copies of store and keys, and    (plain HSET)
+                   the folder of the latter
 =========  ======  =====================================================  =========================================
 """
 
@@ -122,6 +124,7 @@ class Keys:
         self.receipts = f"{self._bot}:receipts"
         self.requests = f"{self._bot}:requests"
         self.api_keys = f"{self._bot}:apikeys"
+        self.backups = f"{self._bot}:backups"
 
     def api_calls(self, key_id: str, minute: int) -> str:
         """The count of one key's calls in one minute since 1970."""

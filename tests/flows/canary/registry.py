@@ -62,6 +62,7 @@ KEYS: Final[Mapping[str, Claim]] = {
     "calls:K:M": _NUMBERS,
     "export:ID": held("plan"),
     "alerts": "states of the service, with host names and numbers",
+    "backups": "times, and the name of an operator's folder",
 }
 """By row of the table. A row whose canaries a way of running the service cannot have is checked in another one."""
 

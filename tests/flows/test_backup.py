@@ -1,0 +1,228 @@
+"""Backup audit: what was erased stays erased whatever is put back, and all else is there and goes on."""
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from bot import texts
+from storage.keys import Keys
+from tests.flows.conftest import QUICK, TOKEN, Service, World, until
+
+BOT = int(TOKEN.partition(":")[0])
+
+
+@dataclass
+class Office:
+    """A service that can be called by its commands, and the folders that its backups go to."""
+
+    service: Service
+    copies: Path
+    copies_of_keys: Path
+
+    async def say(self, *words: str, **settings: str) -> tuple[int, str]:
+        """A command with the service's settings; its exit code and what it wrote."""
+        command = Service(self.service.world, self.service.zygote, self.service.folder, words)
+        command.settings = {**self.service.settings, **settings}
+        await asyncio.to_thread(command.log.unlink, missing_ok=True)
+        command.spawn()
+        return await command.ended(), command.output
+
+    async def backs_up(self, *, keys: bool = True) -> tuple[Path, Path]:
+        """The store's copy and the keyring's."""
+        more = ("--keys", str(self.copies_of_keys)) if keys else ()
+        code, output = await self.say("backup", str(self.copies), *more)
+        assert code == 0, output
+        return newest(self.copies, "store"), newest(self.copies_of_keys, "keys") if keys else Path()
+
+    async def restores(self, store: Path, keys: Path | None = None, **settings: str) -> str:
+        more = ("--keys", str(keys)) if keys else ()
+        code, output = await self.say("restore", str(store), *more, **settings)
+        assert code == 0, output
+        return output
+
+    async def refuses(self, store: Path, keys: Path | None = None, **settings: str) -> str:
+        """What a refused restore says; nothing was touched."""
+        before = self.everything()
+        more = ("--keys", str(keys)) if keys else ()
+        code, output = await self.say("restore", str(store), *more, **settings)
+        assert code == 2, output
+        assert self.everything() == before
+        return output
+
+    def everything(self) -> dict[str, bytes]:
+        """The files of store and keys; what a server says while it runs is none of them."""
+        files = [file for name in ("data", "secrets") for file in (self.service.folder / name).rglob("*")]
+        left = {"lock", "server.log", "server.json", "keyring.db-shm", "keyring.db-wal"}
+        return {str(file): file.read_bytes() for file in files if file.is_file() and file.name not in left}
+
+    def lose_store(self) -> None:
+        shutil.rmtree(self.service.folder / "data")
+
+    def lose_keyring(self) -> None:
+        for file in self.keyrings():
+            file.unlink()
+
+    def keyrings(self) -> list[Path]:
+        return [file for file in (self.service.folder / "secrets").iterdir() if "keyring" in file.name]
+
+
+def newest(folder: Path, what: str) -> Path:
+    return sorted(folder.glob(f"{what}-*.backup"))[-1]
+
+
+@pytest.fixture
+def office(start_service: Callable[..., Service], tmp_path: Path) -> Office:
+    return Office(start_service(times=QUICK), tmp_path / "copies", tmp_path / "elsewhere")
+
+
+async def test_what_was_forgotten_since_stays_forgotten_and_the_other_customer_goes_on(
+    own_world: World, office: Office
+) -> None:
+    """The old copy with the present keyring: one cannot be read, the other is whole, and answered with all in mind."""
+    service, (one, two) = office.service, (own_world.customer(), own_world.customer())
+    await service.start()
+    for number in range(3):
+        await one.asks(f"one{number}")
+        await two.asks(f"two{number}")
+    store, keys = await office.backs_up()
+    assert (store.stat().st_mode & 0o777, keys.stat().st_mode & 0o777) == (0o600, 0o600)
+    press = await one.asks_to_forget(texts.FORGET_ALL)
+    before = len(one.texts)
+    press()
+    await until(lambda: len(one.texts) > before, "the receipt")
+    assert await service.stop() == 0
+    office.lose_store()
+    output = await office.restores(store)
+    assert "3 turns" in output
+    assert "of 1 chat nothing is left" in output
+    await service.start()
+    async with service.store() as client:
+        of = Keys(BOT).of(one.chat_id)
+        fields = {str(name, "ascii") for name in await client.hkeys(of.chat) if isinstance(name, bytes)}
+        assert not [name for name in fields if name.startswith(("n:", "c:", "r:", "o:", "rights"))]
+        assert not await client.exists(of.turns(0, 0), of.notes)
+        assert await client.hlen(Keys(BOT).of(two.chat_id).turns(0, 0)) == 3
+    own_world.chat_api.requests.clear()
+    await two.asks("two3")
+    asked = [message["content"] for message in own_world.asked("two3")[-1].messages if message["role"] == "user"]
+    assert asked == [f"two{number}" for number in range(4)]
+    await one.asks("one3")
+    asked = [message["content"] for message in own_world.asked("one3")[-1].messages if message["role"] == "user"]
+    assert asked == ["one3"]
+
+
+async def test_on_another_machine_both_files_and_the_master_key_bring_everything_back(
+    own_world: World, office: Office
+) -> None:
+    """Store and keyring are gone: what both copies hold is there again, and the limit of that is told."""
+    service, customer = office.service, own_world.customer()
+    await service.start()
+    await customer.asks("first")
+    store, keys = await office.backs_up()
+    assert await service.stop() == 0
+    office.lose_store()
+    assert "name" in await office.refuses(store, KEY_BACKUP_DAYS="7", KEYRING_URL="sqlite:/nowhere/keyring.db")
+    office.lose_keyring()
+    output = await office.restores(store, keys)
+    assert "can be read again" in output
+    await service.start()
+    own_world.chat_api.requests.clear()
+    await customer.asks("second")
+    asked = [message["content"] for message in own_world.asked("second")[-1].messages if message["role"] == "user"]
+    assert asked == ["first", "second"]
+
+
+async def test_what_cannot_be_put_back_is_told_in_words_and_touches_nothing(own_world: World, office: Office) -> None:
+    """Each fault has its own sentence; afterwards the files are as they were."""
+    service, customer = office.service, own_world.customer()
+    await service.start()
+    await customer.asks("kept")
+    store, keys = await office.backs_up()
+    assert "at work" in (await office.say("restore", str(store)))[1]
+    assert await service.stop() == 0
+    assert "holds data of this bot already" in await office.refuses(store)
+    office.lose_store()
+    assert "There is a keyring already" in await office.refuses(store, keys)
+    assert "no copy of the store, but of the keyring" in await office.refuses(keys)
+    assert "no copy of the keyring, but of the store" in await office.refuses(store, store)
+    assert "of another bot" in await office.refuses(store, BOT_TOKEN="4343:flows-need-no-real-token-at-all")
+    content = store.read_bytes()
+    for name, altered in {
+        "cut off": content[: len(content) // 2],
+        "altered": content.replace(b'"chats":1', b'"chats":2'),
+        "no backup": b"hello",
+    }.items():
+        other = store.with_name("other.backup")
+        other.write_bytes(altered)
+        assert name in await office.refuses(other)
+    master = service.folder / "secrets" / "master.key"
+    away = master.rename(master.with_name("away"))
+    assert "is not there" in await office.refuses(store)
+    assert "is not there" in await office.refuses(store, keys)
+    assert "cannot be read" in await office.refuses(store.with_name("none.backup"))
+    away.rename(master)
+    code, output = await office.say("restore", str(store), "--keys", str(keys), KEY_BACKUP_DAYS="0")
+    assert code == 2, output  # a copy of today is no older than none
+
+
+async def test_a_master_key_that_was_renewed_opens_no_older_copy_of_the_keyring(
+    own_world: World, office: Office
+) -> None:
+    """The copy needs the key of its time, and the sentence says so; with that key in place it opens."""
+    service, customer = office.service, own_world.customer()
+    await service.start()
+    await customer.asks("before")
+    _, keys = await office.backs_up()
+    master = service.folder / "secrets" / "master.key"
+    old = master.read_text()
+    code, output = await office.say("keys", "rotate")
+    assert code == 0, output
+    store, younger = await office.backs_up()
+    assert younger != keys
+    assert await service.stop() == 0
+    office.lose_store()
+    office.lose_keyring()
+    assert "renewed after this copy" in await office.refuses(store, keys)
+    new = master.read_text()
+    master.write_text(old)
+    assert "another master key" in await office.refuses(store, younger)
+    await office.restores(store, keys)
+    await service.start()
+    await customer.asks("after")
+    assert new != old
+
+
+async def test_copies_lie_apart_and_old_copies_of_keys_go(own_world: World, office: Office) -> None:
+    """Whoever gets one folder gets nothing; and what customers were told of copies of keys is kept."""
+    service, customer = office.service, own_world.customer()
+    await service.start()
+    await customer.asks("kept")
+    secrets, data = service.folder / "secrets", service.folder / "data"
+    for folder, keys in (
+        (office.copies, office.copies),
+        (office.copies, office.copies / "keys"),
+        (office.copies / "store", office.copies),
+        (secrets / "store", office.copies),
+        (service.folder, office.copies_of_keys),
+        (office.copies, data / "keys"),
+    ):
+        code, output = await office.say("backup", str(folder), "--keys", str(keys))
+        assert (code, "apart" in output) == (2, True), output
+        assert not office.copies.exists()
+    office.copies_of_keys.mkdir()
+    old = office.copies_of_keys / "keys-20240101T000000Z.backup"
+    other = office.copies_of_keys / "keys-mine.backup"
+    for file in (old, other):
+        file.write_text("")
+    await office.backs_up()
+    assert not old.exists()
+    assert other.exists()
+    code, output = await office.say("backup", str(office.copies))
+    assert (code, "keyring was not copied" in output) == (0, True)
+    async with service.store() as client:
+        known = await client.hgetall(Keys(BOT).backups)
+        assert set(known) == {b"store", b"keys", b"folder"}
