@@ -11,7 +11,7 @@ from bot.delivery.telegram import TelegramClient
 from bot.ingress import Ingress
 from bot.logs import get_logger
 from bot.metrics import Metrics
-from bot.privacy.seal import Seal
+from bot.privacy.seal import Seal, seal_of
 from bot.settings import Settings
 from bot.timing import Timing
 from storage.connection import StoreTarget, connect
@@ -27,10 +27,6 @@ from storage.vault import Vault, open_vault
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
-
-_NOBODY: Final = 0
-_SIGNING: Final = "signing"
-"""A key of the service itself: what signs exports."""
 
 _CONNECTIONS: Final = 8
 _STORE_SECONDS: Final = 5.0
@@ -91,7 +87,7 @@ async def open_parts(stack: AsyncExitStack, settings: Settings, timing: Timing) 
     operators = frozenset(settings.operator_ids)
     ingress = Ingress(post, marks, metrics, queue_cap=settings.queue_cap, operators=operators)
     timing = replace(timing, turn=max(timing.turn, settings.chat_total_seconds + _BESIDE_THE_ANSWER_SECONDS))
-    seal = Seal.of((await vault.key(_NOBODY, _SIGNING)).secret)
+    seal = await seal_of(vault)
     return Parts(
         settings, target, store, keys, inbox, marks, vault, post, telegram, metrics, ingress, alone, timing, seal
     )

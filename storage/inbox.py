@@ -133,13 +133,19 @@ class Inbox:
                 # A post is one of several that one update causes: each chat takes its own.
                 f"{mail.update_id}:{chat_id}" if mail.kind == "post" else mail.update_id or "",
                 mail.packed(),
-                {"post": _NO_CAP, "urgent": self._cap + _URGENT_ROOM}.get(mail.kind, self._cap),
+                self._room(mail),
                 chat_id,
                 self._keys.control if mail.kind == "urgent" else "",
             ],
         )
         answer = reply[0].decode()
         return Enqueued(answer, int(reply[1]) if answer == "epoch" else epoch)
+
+    def _room(self, mail: Mail) -> int:
+        """How long a mailbox may be to take one more item: what nobody would send again is always taken."""
+        if mail.kind == "post" or mail.update_id < 0:
+            return _NO_CAP
+        return self._cap + (_URGENT_ROOM if mail.kind == "urgent" else 0)
 
     async def epoch(self, chat_id: int) -> int:
         """How often a chat was forgotten, in the store's own words."""

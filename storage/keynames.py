@@ -12,6 +12,12 @@ DAY_SECONDS: Final = 86_400
 WEEK_DAYS: Final = 7
 """How long a key seals: copies in backups stay readable at most so much longer than what they are copies of."""
 
+SERVICE: Final = 0
+"""Stands for no chat: the owner of the keys that are the service's own."""
+
+SIGNING: Final = "signing"
+"""What signs exports."""
+
 RIGHTS: Final = "rights"
 """Of what a customer agreed to and wished for."""
 

@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from bot.conversation.post import Post
 from bot.errors import SettingsError
 from bot.privacy.rights import Rights
-from bot.privacy.seal import Seal
+from bot.privacy.seal import seal_of
 from bot.settings import Settings
 from storage.connection import StoreTarget, connect
 from storage.embedded import EmbeddedServer, running_server
@@ -21,13 +21,11 @@ from storage.keys import Keys
 from storage.receipts import Receipts
 from storage.schema import read_identity, upgrade
 from storage.scripts import Store
+from storage.upgrades import STEPS
 from storage.vault import open_vault
 
 _CONNECTIONS = 4
 _STORE_SECONDS = 10.0
-_SIGNING = (0, "signing")
-"""The key of the service itself, as ``bot.parts`` has it: what a command exports is taken back like any other."""
-
 _UNUSED = "Nothing is stored yet: the store was never used by this bot."
 
 
@@ -59,7 +57,7 @@ async def reached(settings: Settings, *, fresh: bool = True) -> AsyncIterator[Re
             target = StoreTarget.parse(await _embedded(stack, settings, fresh=fresh))
         client = await connect(target, connections=_CONNECTIONS, timeout_seconds=_STORE_SECONDS)
         stack.push_async_callback(client.aclose)
-        await upgrade(client, bot_id, steps=())
+        await upgrade(client, bot_id, STEPS)
         yield Reached(client, Store(client), Keys(bot_id), target.url)
 
 
@@ -91,7 +89,7 @@ async def office(settings: Settings) -> AsyncIterator[Office]:
         try:
             post = Post(Inbox(found.store, found.keys, mailbox_cap=settings.mailbox_cap), vault)
             receipts = Receipts(found.store, found.keys, keep_days=settings.receipt_days)
-            seal = Seal.of((await vault.key(*_SIGNING)).secret)
+            seal = await seal_of(vault)
             rights = Rights(found.store, found.keys, vault, post=post, receipts=receipts, name=_no_name, seal=seal)
             yield Office(found.client, found.store, found.keys, found.url, rights, settings)
         finally:

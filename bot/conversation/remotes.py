@@ -24,11 +24,10 @@ from bot.errors import ChatApiError
 from bot.logs import get_logger
 from storage.errors import SealBrokenError, StorageError
 from storage.journal import ChatState, Journal, StaleFenceError
-from storage.keynames import day_of, talk_key
+from storage.keynames import SERVICE, day_of, talk_key
 from storage.removals import Removal, Removals
 from storage.vault import Vault
 
-_NOBODY: Final = 0
 _KEY: Final = "removals"
 _BOUND: Final = "removals|0"
 _AT_ONCE: Final = 20
@@ -149,7 +148,7 @@ class Remotes:
     async def _condemn(self, contents: list[dict[str, Any]]) -> None:
         if not contents:
             return
-        key, now = await self._vault.key(_NOBODY, _KEY), int(time.time() * 1000)
+        key, now = await self._vault.key(SERVICE, _KEY), int(time.time() * 1000)
         await self._removals.add(
             [Removal(now, self._vault.seal(key, orjson.dumps(content), _BOUND)) for content in contents]
         )

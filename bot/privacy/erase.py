@@ -76,6 +76,8 @@ class Eraser:
         receipt_id = act.receipt or self._receipts.id_of(state.ready.chat_id, source)
         plan |= {"language": language, "topic": act.topic, "user": act.user, "at": time.time()}
         plan |= {"receipt": receipt_id, "by": "operator" if act.receipt else "customer", "quiet": act.quiet}
+        standing = await self._receipts.read(receipt_id)
+        plan["asked"] = standing.asked_ms if standing else int(plan["at"] * 1000)
         # Before anything is asked of others, so that there is something to count it on.
         await self._receipts.put(state.ready.chat_id, self._receipt(plan))
         plan["remote"] = await self._remotes.condemn(state, _conversations(plan), receipt_id)
@@ -233,7 +235,7 @@ class Eraser:
         return [message_id for message_id in owned if message_id in shown]
 
     def _receipt(self, plan: dict[str, Any], done_ms: int = 0) -> Receipt:
-        at_ms = int(plan["at"] * 1000)
+        asked_ms, at_ms = plan["asked"], int(plan["at"] * 1000)
         beyond = {"telegram": 0, "processor_logs": 0, "key_backups": at_ms + self._reach.key_backup_days * DAY_MS}
         if plan.get("remote"):
             beyond["processor"] = at_ms + GIVEN_UP_DAYS * DAY_MS
@@ -241,8 +243,8 @@ class Eraser:
             id=plan["receipt"],
             kind="erasure",
             by=plan["by"],
-            asked_ms=at_ms,
-            due_ms=at_ms + DUE_DAYS * DAY_MS,
+            asked_ms=asked_ms,
+            due_ms=asked_ms + DUE_DAYS * DAY_MS,
             scope=plan["scope"],
             done_ms=done_ms,
             counts=plan["counts"],

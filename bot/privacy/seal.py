@@ -15,6 +15,9 @@ import orjson
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from storage.keynames import SERVICE, SIGNING
+from storage.vault import Vault
+
 ALGORITHM: Final = "Ed25519"
 _INSTALLATION_BYTES: Final = 16
 
@@ -46,6 +49,11 @@ class Seal:
         """Whether ``manifest.sig`` is of this installation and of exactly these bytes."""
         read = read_signature(sig_json)
         return read is not None and read.public_key == self.public_key and read.fits(manifest)
+
+
+async def seal_of(vault: Vault) -> Seal:
+    """This installation's. Raises StorageError."""
+    return Seal.of((await vault.key(SERVICE, SIGNING)).secret)
 
 
 @dataclass(frozen=True, slots=True)
