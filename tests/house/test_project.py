@@ -32,6 +32,7 @@ def test_make_commands_of_the_readme_exist(project_root: Path) -> None:
 def test_bot_commands_of_the_readme_exist(project_root: Path) -> None:
     """Every command that people are told of is there, and every one that is there is told of."""
     named = {command.name or command.callback.__name__ for command in cli.registered_commands if command.callback}
+    named |= {group.name for group in cli.registered_groups if group.name}
     assert set(COMMAND.findall(documents(project_root))) == named
 
 
