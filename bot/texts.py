@@ -241,7 +241,7 @@ EXPORT_PART: Final = N_("Your conversations, part {part} of {parts}: open chat.h
 
 IMPORT_ASK: Final = N_(
     "Send me a file that I gave you with /export, as it is: conversations-….zip. I first tell you what is in it and ask "
-    "before I take anything in. I wait for it for a quarter of an hour."
+    "before I take anything in. An export of several parts you can send all at once. I wait for a quarter of an hour."
 )
 IMPORT_PRIVATE: Final = N_("I take conversations back only in a private chat, from the person they belong to.")
 IMPORT_OFFER: Final = N_(

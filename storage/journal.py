@@ -34,6 +34,7 @@ TIRED_AFTER = 4
 
 DAY_MS = 86_400_000
 _TURNS_AT_ONCE = 500
+_AWAITED_MS = 15 * 60_000
 
 _MOST_SPENT = 10**12
 """A turn's charge at most: what a chat API reports is not ours, and the store counts exactly up to 2^53 only."""
@@ -114,11 +115,10 @@ class ChatState:
     as long as the operator; ``oldest``: by topic and conversation, the first turn that was not too old yet; ``fresh``:
     by topic, conversation and last day of a week, the number of the key that took the place of one that had sealed a
     removed turn; ``rights``: what the customer agreed to, sealed; ``coming``: conversations (topic, number) of an
-    unfinished import; ``copies``: by topic and conversation, those that imports made of it; ``offer``: the archive
-    whose import is to be confirmed, sealed; ``awaits_ms``: when the customer was asked for an archive; ``warns``: the
-    customer wants to hear a week before anything is deleted for its age, and heard of what was written up to
-    ``warned_day``;
-    ``day``: on which a turn ended last (UTC days since 1970).
+    unfinished import; ``copies``: by topic and conversation, those that imports made of it; ``offers``: archives
+    whose import is to be confirmed, sealed, by until when (s) and which; ``awaits_ms``: when the customer was asked for
+    an archive; ``warns``: the customer wants to hear a week before anything is deleted for its age, and heard of what
+    was written up to ``warned_day``; ``day``: on which a turn ended last (UTC days since 1970).
     """
 
     ready: Ready
@@ -155,11 +155,16 @@ class ChatState:
     rights: bytes = b""
     coming: list[tuple[int, int]] = field(default_factory=list)
     copies: dict[tuple[int, int], list[int]] = field(default_factory=dict)
-    offer: bytes = b""
+    offers: dict[str, bytes] = field(default_factory=dict)
     awaits_ms: int = 0
     warns: bool = False
     warned_day: int = 0
     day: int = 0
+
+    @property
+    def awaits_file(self) -> bool:
+        """Whether the customer was just asked for an archive."""
+        return self.now_ms - self.awaits_ms < _AWAITED_MS
 
     def conversation_of(self, topic: int) -> int:
         """The number of a topic's current conversation. Numbers of a chat are never used again."""
@@ -506,7 +511,7 @@ def _state(ready: Ready, fence: int, now_ms: int, fields: dict[str, bytes]) -> C
         fresh={_week(name): int(value) for name, value in fields.items() if name.startswith("g:")},
         rights=fields.get("rights", b""),
         copies={_place(name[2:]): _numbers(value) for name, value in fields.items() if name.startswith("i:")},
-        offer=fields.get("offer", b""),
+        offers={name[6:]: value for name, value in fields.items() if name.startswith("offer:")},
         awaits_ms=int(fields.get("awaits", 0)),
         coming=[_place(entry) for entry in fields.get("coming", b"").decode().split()],
     )

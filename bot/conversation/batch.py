@@ -70,6 +70,7 @@ class Batch:
     corrected: list[tuple[int, StoredTurn]] = field(default_factory=list)
     consents: list[Act] = field(default_factory=list)
     received_ms: int = 0
+    files_apart: bool = False
 
     @property
     def topic(self) -> int:
@@ -105,6 +106,8 @@ class Batch:
         if isinstance(intent, Question):
             if intent.topic != self.topic or intent.other != first.other or intent.reply_to:
                 return False
+            if self.files_apart and (first.file or intent.file):
+                return False  # each is an archive of its own
             # Only the first part of a long reply that Telegram cut says what it replies to.
             return not first.reply_to or last.units >= _PART_UNITS
         if isinstance(intent, Act):
@@ -226,7 +229,7 @@ class Reader:
         return False
 
     async def _batch(self, state: ChatState, mail: list[Mail]) -> Batch:
-        batch = Batch(blocked_ms=state.blocked_ms, calls_away=self.calls_away)
+        batch = Batch(blocked_ms=state.blocked_ms, calls_away=self.calls_away, files_apart=state.awaits_file)
         for item in mail:
             try:
                 intent = await self._intent(state, item)

@@ -30,7 +30,6 @@ from storage.journal import DAY_MS, Change, ChatState
 from storage.keynames import RIGHTS
 from storage.receipts import Receipt
 
-_AWAITED_MS: Final = 15 * 60_000
 _COMMAND: Final = "/import"
 _REFUSALS: Final = {
     Reason.NOT_WHOLE: texts.IMPORT_NOT_WHOLE,
@@ -65,8 +64,7 @@ class Imports:
         """Whether what came is an archive to look at: a file after /import, or one with that as its caption."""
         question = batch.questions[0]
         asked = question.text.strip().lower().startswith(_COMMAND)
-        awaited = state.now_ms - state.awaits_ms < _AWAITED_MS
-        return bool(question.file) and state.ready.chat_id > 0 and (asked or awaited)
+        return bool(question.file) and state.ready.chat_id > 0 and (asked or state.awaits_file)
 
     async def weigh(self, state: ChatState, batch: Batch, watch: Watch) -> None:
         """Looks at a file, says what is in it, and asks."""
@@ -80,9 +78,8 @@ class Imports:
         except _RefusedError as refused:
             await self._speaker.tell(state, batch, Outcome(refused.sentence))
             return
-        user = state.ready.chat_id
         offer = {"file": question.file, "sha256": hashlib.sha256(content).hexdigest()}
-        await self._speaker.tell(state, batch, await self._asked(state, weighed, user, offer))
+        await self._speaker.tell(state, batch, await self._asked(state, weighed, offer))
 
     async def press(self, state: ChatState, batch: Batch, act: Act, watch: Watch) -> None:
         """/import itself, or a button under what it came to."""
@@ -91,13 +88,16 @@ class Imports:
             asked = Outcome(texts.IMPORT_ASK, change=awaits) if act.private else Outcome(texts.IMPORT_PRIVATE)
             await self._speaker.tell(state, batch, asked)
             return
-        offer = await self._offered(state)
+        name = f"{act.until}:{act.number}"
+        offer = await self._offered(state, name)
         if act.by != act.user:
             await self._speaker.tell(state, batch, Outcome(texts.NOT_YOURS))
         elif offer is None or not is_in_time(act, batch.received_ms):
             await self._speaker.tell(state, batch, Outcome(texts.IMPORT_EXPIRED))
         elif act.argument not in {"fresh", "all"}:
-            await self._speaker.tell(state, batch, Outcome(texts.IMPORT_CANCELLED, change=Change(drop=["offer"])))
+            await self._speaker.tell(
+                state, batch, Outcome(texts.IMPORT_CANCELLED, change=Change(drop=[f"offer:{name}"]))
+            )
         else:
             await self._take(state, batch, act, watch, offer)
 
@@ -136,6 +136,7 @@ class Imports:
         counts = taken.weighed.counts(forgotten=forgotten)
         await self._note(state, receipt_id, "customer", batch.received_ms, counts)
         values = {"taken": counts["exchanges"], "id": receipt_id}
+        taken.change.drop.append(f"offer:{act.until}:{act.number}")
         await self._speaker.tell(state, batch, Outcome(Sentence(texts.IMPORT_DONE, values), change=taken.change))
 
     async def _note(self, state: ChatState, receipt_id: str, by: str, asked_ms: int, counts: dict[str, int]) -> None:
@@ -167,14 +168,16 @@ class Imports:
             await preview.close()
 
     # ---- asking
-    async def _asked(self, state: ChatState, weighed: Weighed, user: int, offer: dict[str, str]) -> Outcome:
+    async def _asked(self, state: ChatState, weighed: Weighed, offer: dict[str, str]) -> Outcome:
         values = {"here": weighed.here, "expired": weighed.expired}
         forgotten, fresh = weighed.forgotten, weighed.fresh
         if not fresh and not forgotten:
             return Outcome(Sentence(texts.IMPORT_NOTHING, values))
         values |= {"fresh": fresh, "total": fresh + forgotten + weighed.here + weighed.expired}
         dates = {"first": _date(weighed.earliest_s), "last": _date(weighed.latest_s)}
-        bound = f"{user}:{int(time.time()) + CONFIRM_SECONDS}"
+        now = int(time.time())
+        name = f"{now + CONFIRM_SECONDS}:{state.fence}"
+        bound = f"{state.ready.chat_id}:{name}"
         rows: list[tuple[tuple[Sentence | str, str], ...]] = []
         if fresh:
             rows.append(((Sentence(texts.IMPORT_TAKE, {"fresh": fresh}), f"import:fresh:{bound}"),))
@@ -182,7 +185,8 @@ class Imports:
             rows.append(((Sentence(texts.IMPORT_TAKE_ALL, {"all": fresh + forgotten}), f"import:all:{bound}"),))
         rows.append(((texts.FORGET_CANCEL, f"import:no:{bound}"),))
         also = (Sentence(texts.IMPORT_FORGOTTEN, {"forgotten": forgotten}),) if forgotten else ()
-        change = Change({"offer": await self._sealed(state, offer)}, ["awaits"])
+        over = [f"offer:{name}" for name in state.offers if int(name.partition(":")[0]) < now]
+        change = Change({f"offer:{name}": await self._sealed(state, offer)}, over)
         return Outcome(Sentence(texts.IMPORT_OFFER, {**values, **dates}), also, tuple(rows), change)
 
     async def _sealed(self, state: ChatState, offer: dict[str, str]) -> str:
@@ -190,10 +194,10 @@ class Imports:
         key = await vault.key(chat_id, RIGHTS)
         return base64.b64encode(vault.seal(key, orjson.dumps(offer), f"{chat_id}|offer")).decode()
 
-    async def _offered(self, state: ChatState) -> dict[str, Any] | None:
-        """The archive that was asked about last; None where that was taken in, or forgotten, since."""
+    async def _offered(self, state: ChatState, name: str) -> dict[str, Any] | None:
+        """The archive that was asked about; None where that was taken in, or forgotten, since."""
         try:
-            sealed = base64.b64decode(state.offer)
+            sealed = base64.b64decode(state.offers.get(name, b""))
             offer: dict[str, Any] = orjson.loads(
                 await self._desk.vault.open_any(sealed, f"{state.ready.chat_id}|offer")
             )

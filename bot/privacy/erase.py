@@ -139,6 +139,7 @@ class Eraser:
             put = {"base": fresh, "newest": fresh}
             drop += [*(f"c:{topic}" for topic in sorted(topics)), *_OF_THE_CUSTOMER]
             drop += [f"i:{topic}:{number}" for topic, number in state.copies]
+            drop += [f"offer:{name}" for name in state.offers]
         else:
             put = {f"c:{act.topic}": fresh, "newest": fresh}
         places = {(topic, number) for topic, number, _ in found}
@@ -255,7 +256,7 @@ class Eraser:
 
 _OF_THE_CUSTOMER: Final = (
     "chosen", "language", "handed", "edits", "stopped", "rights", "keep", "warn", "warned",
-    "coming", "awaits", "offer",
+    "coming", "awaits",
 )  # fmt: skip
 """Fields of a chat that end with everything; numbers that must not be used again, and what was used, stay."""
 

@@ -177,7 +177,7 @@ class Importer:
     @staticmethod
     def _change(state: ChatState, coming: dict[_Place, tuple[int, int]]) -> Change:
         """Lists what came; where a topic has no conversation now, the last one that came goes on."""
-        change = Change(drop=["coming", "offer"])
+        change = Change(drop=["coming"])
         if not coming:
             return change
         change.put["newest"] = str(max(number for number, _ in coming.values()))

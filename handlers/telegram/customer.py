@@ -188,8 +188,9 @@ async def on_press(press: CallbackQuery) -> Intent:
             found = replace(act, deed=deed, topic=int(topic_id), number=int(number), message_id=shown)
         case ["privacy", *words]:
             found = replace(act, deed=Deed.PRIVACY, argument=":".join(words), message_id=shown)
-        case ["import", said, asked_by, until] if _NUMBER.fullmatch(asked_by) and _NUMBER.fullmatch(until):
-            found = replace(act, deed=Deed.IMPORT, argument=said, user=int(asked_by), until=int(until))
+        case ["import", said, *bound] if len(bound) == 3 and all(map(_NUMBER.fullmatch, bound)):
+            asked_by, until, offer = map(int, bound)
+            found = replace(act, deed=Deed.IMPORT, argument=said, user=asked_by, until=until, number=offer)
         case ["consent", said, version]:
             found = replace(act, deed=Deed.CONSENT, argument=said, name=version)
         case ["language", language]:

@@ -92,7 +92,7 @@ FIELDS: Final[Mapping[str, Claim]] = {
     "record": held("journaled"),
     "change": held("remote"),
     "rights": held("wishes"),
-    "offer": held("offer"),
+    "offer:": held("offer"),
     "r:": held("remote"),
 }  # fmt: skip
 """By field of a chat; one that ends in a colon stands for all that begin with it."""
