@@ -10,6 +10,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
+from bot.check_backups import look_at_backups
 from bot.check_keys import fresh_keys, look_at_keys, standing
 from bot.findings import Finding, as_sentence, fault, note, ok, warning
 from bot.settings import Settings
@@ -34,7 +35,8 @@ async def look_at_store(settings: Settings) -> list[Finding]:
             async with asyncio.timeout(_LIMIT_SECONDS):
                 report = await inspect(client)
             async with asyncio.timeout(_LIMIT_SECONDS):
-                return [*found, *_about_store(report), *await look_at_keys(settings, client), _about_backups(settings)]
+                found += [*_about_store(report), *await look_at_keys(settings, client), _about_backups(settings)]
+                return [*found, *await look_at_backups(settings, client)]
     except StorageError as error:
         return [*found, _from_storage(error)]
 

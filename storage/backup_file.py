@@ -13,6 +13,7 @@ import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any, Final, NamedTuple
 
@@ -25,6 +26,7 @@ FORMAT: Final = "telegram-support-backup"
 VERSION: Final = 1
 
 _MOST_LINE_BYTES: Final = 64 * 1024 * 1024
+_STAMP: Final = "%Y%m%dT%H%M%SZ"
 _TAIL_BYTES: Final = 256
 _CHUNK_BYTES: Final = 1024 * 1024
 _WRITTEN_BYTES: Final = 1024 * 1024
@@ -238,6 +240,22 @@ class Reader:
 
     def _foreign(self) -> BackupError:
         return BackupError(f"{self.path} is no backup of this service.")
+
+
+def file_named(folder: Path, what: str, made_s: int) -> Path:
+    """The file of a copy of the store or the keys that was made then."""
+    return folder / f"{what}-{datetime.fromtimestamp(made_s, UTC):{_STAMP}}.backup"
+
+
+def copies_of_keys(folder: Path) -> Iterator[tuple[Path, int]]:
+    """The copies of keyrings in a folder, and when they were made (s), as their names tell: a file that was copied
+    looks younger."""
+    for path in sorted(folder.glob("keys-*.backup")):
+        try:
+            made = datetime.strptime(path.name, f"keys-{_STAMP}.backup").replace(tzinfo=UTC)
+        except ValueError:
+            continue
+        yield path, int(made.timestamp())
 
 
 def _unwritten(path: Path, error: OSError) -> BackupError:

@@ -92,6 +92,14 @@ async def begin(client: Redis, keys: Keys, mark: Unfinished) -> None:
         raise translated(error) from error
 
 
+async def abandon(client: Redis, keys: Keys) -> None:
+    """Takes the mark of ``begin`` off a store into which nothing was put."""
+    try:
+        await client.delete(IDENTITY_KEY.format(bot_id=keys.bot_id))
+    except (RedisError, OSError, TimeoutError) as error:
+        raise translated(error) from error
+
+
 async def finish(client: Redis, keys: Keys, schema: int, identity: Identity) -> None:
     """The store is whole."""
     try:
@@ -320,7 +328,7 @@ class Restoring:
     # ---- what does not open
     async def _drop_sealed(self, chat: _Chat) -> None:
         fields = chat.fields
-        for name in [name for name in fields if name in {b"rights", b"offer"} or name.startswith(b"r:")]:
+        for name in [name for name in fields if name == b"rights" or name.startswith((b"r:", b"offer"))]:
             if not await self._opens(chat, _plain(fields[name])):
                 del fields[name]
         if b"turn" in fields and not await self._opens(chat, fields[b"record"]):

@@ -6,9 +6,7 @@ whatever would bring them together is refused, and copies of keys go before anyb
 
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +19,7 @@ from bot.errors import SettingsError
 from bot.privacy.copies import verified
 from bot.settings import Settings
 from storage.backup import copy_keyring, copy_store, opener_bound, rows_of
-from storage.backup_file import BackupError, Header, Reader, written
+from storage.backup_file import BackupError, Header, Reader, copies_of_keys, file_named, written
 from storage.errors import SchemaTooNewError, SealBrokenError
 from storage.keyring import MasterKey, keyring_file
 from storage.keys import Keys
@@ -32,7 +30,6 @@ _NOBODY: Final = 0
 _KEY: Final = "backup"
 """The key that the codes at the ends of backups are made with."""
 
-_STAMP: Final = "%Y%m%dT%H%M%SZ"
 _DAY_SECONDS: Final = 86_400
 _PART_SECONDS: Final = 3_600
 """What a copy under way is called is older than that only where it was killed."""
@@ -138,7 +135,7 @@ class _Copier:
     def _drop_old(self, folder: Path) -> None:
         """The next backup may come a day from now: what would be too old before that goes now."""
         days = self._settings.key_backup_days
-        most = max(days - 1, 0) * _DAY_SECONDS
+        most = (days - 1) * _DAY_SECONDS
         old = [path for path, made in copies_of_keys(folder) if self._made_s - made > most]
         for path in old:
             path.unlink(missing_ok=True)
@@ -150,7 +147,7 @@ class _Copier:
             typer.echo(f"{copies} of keys in {folder} deleted: none is to be older than {days} days (KEY_BACKUP_DAYS).")
 
     def _path(self, folder: Path, what: str) -> Path:
-        return _named(folder, what, self._made_s)
+        return file_named(folder, what, self._made_s)
 
     async def _header(self, what: str) -> Header:
         record = await self._vault.keyring.record()
@@ -160,25 +157,12 @@ class _Copier:
         return Header(what, bot_id, schema, record.id, record.master, key.id.hex(), self._made_s, record.past)
 
 
-def copies_of_keys(folder: Path) -> Iterator[tuple[Path, int]]:
-    """The copies of keyrings in a folder, and when they were made (s), as their names tell: a file that was copied
-    looks younger."""
-    for path in sorted(folder.glob("keys-*.backup")):
-        try:
-            made = datetime.strptime(path.name, f"keys-{_STAMP}.backup").replace(tzinfo=UTC)
-        except ValueError:
-            continue
-        yield path, int(made.timestamp())
-
-
-def _named(folder: Path, what: str, made_s: int) -> Path:
-    return folder / f"{what}-{datetime.fromtimestamp(made_s, UTC):{_STAMP}}.backup"
-
-
 def _free_second(folder: Path, keys_folder: Path | None) -> int:
     """Now, or the first second after it that no copy is named by."""
     made_s = int(time.time())
-    while _named(folder, "store", made_s).exists() or (keys_folder and _named(keys_folder, "keys", made_s).exists()):
+    while file_named(folder, "store", made_s).exists() or (
+        keys_folder is not None and file_named(keys_folder, "keys", made_s).exists()
+    ):
         made_s += 1
     return made_s
 
@@ -204,6 +188,8 @@ def _check_folders(settings: Settings, folder: Path, keys_folder: Path | None) -
             )
     if keys_folder is None:
         return
+    if not settings.key_backup_days:
+        raise SettingsError(["KEY_BACKUP_DAYS is 0, so no copy of keys may be kept: raise it, or leave out --keys."])
     if _within_reach(folder, keys_folder):
         raise SettingsError(
             [f"{folder} and {keys_folder} must lie apart, neither in the other: whoever gets both can read everything."]

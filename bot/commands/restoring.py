@@ -20,10 +20,16 @@ from storage.backup import opener_bound, rows_of, steadily
 from storage.backup_file import BackupError, Header, Reader
 from storage.connection import StoreTarget, connect
 from storage.embedded import EmbeddedServer, running_server
-from storage.errors import KeyringUnavailableError, MasterKeyWrongError, SchemaTooNewError, SealBrokenError
+from storage.errors import (
+    KeyringError,
+    KeyringUnavailableError,
+    MasterKeyWrongError,
+    SchemaTooNewError,
+    SealBrokenError,
+)
 from storage.keyring import Keyring, KeyringRecord, MasterKey, keyring_file, open_keyring, restore_keyring
 from storage.keys import Keys
-from storage.restore import Restored, Restoring, Unfinished, begin, finish, unfinished
+from storage.restore import Restored, Restoring, Unfinished, abandon, begin, finish, unfinished
 from storage.schema import SCHEMA_VERSION, Identity
 
 _DAY_SECONDS: Final = 86_400
@@ -112,10 +118,10 @@ def _secret(store: Reader, secret: bytes | None) -> bytes:
 
 
 def _check_age(copied: Reader, settings: Settings) -> None:
-    days = (int(time.time()) - copied.header.made_s) // _DAY_SECONDS
-    if days > settings.key_backup_days:
+    age_s, most = int(time.time()) - copied.header.made_s, settings.key_backup_days
+    if age_s > most * _DAY_SECONDS:
         raise BackupError(
-            f"{copied.path} is {days} days old. Customers were told that after {settings.key_backup_days} days "
+            f"{copied.path} is {age_s // _DAY_SECONDS} days old. Customers were told that after {most} days "
             "(KEY_BACKUP_DAYS) no copy opens what they delete: take a younger one, and delete this one."
         )
 
@@ -185,7 +191,12 @@ async def _put_back(
         assert not isinstance(source, tuple)
         keyring = source
     else:
-        keyring = await _keyring_back(settings, copied, there=taken)
+        try:
+            keyring = await _keyring_back(settings, copied, there=taken)
+        except KeyringError:
+            if before is None:
+                await abandon(client, keys)
+            raise
         stack.push_async_callback(keyring.aclose)
 
     async def stands(key_id: bytes) -> bool:

@@ -2,15 +2,20 @@
 
 import asyncio
 import shutil
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from bot import texts
+from bot.commands import restoring
+from storage.connection import StoreTarget, connect
 from storage.keys import Keys
-from tests.flows.conftest import QUICK, TOKEN, Service, World, until
+from storage.restore import Restoring
+from tests.flows.conftest import QUICK, TOKEN, Customer, Service, World, settings_of, until
 
 BOT = int(TOKEN.partition(":")[0])
 
@@ -165,8 +170,7 @@ async def test_what_cannot_be_put_back_is_told_in_words_and_touches_nothing(own_
     assert "is not there" in await office.refuses(store, keys)
     assert "cannot be read" in await office.refuses(store.with_name("none.backup"))
     away.rename(master)
-    code, output = await office.say("restore", str(store), "--keys", str(keys), KEY_BACKUP_DAYS="0")
-    assert code == 2, output  # a copy of today is no older than none
+    assert "no copy opens what they delete" in await office.refuses(store, keys, KEY_BACKUP_DAYS="0")
 
 
 async def test_a_master_key_that_was_renewed_opens_no_older_copy_of_the_keyring(
@@ -226,3 +230,105 @@ async def test_copies_lie_apart_and_old_copies_of_keys_go(own_world: World, offi
     async with service.store() as client:
         known = await client.hgetall(Keys(BOT).backups)
         assert set(known) == {b"store", b"keys", b"folder"}
+    code, output = await office.say("check")
+    assert "Last backup of the store: today." in output
+    assert "older than 7 days" not in output
+    old.write_text("")
+    code, output = await office.say("check")
+    assert "older than 7 days" in output
+    code, output = await office.say("backup", str(office.copies), "--keys", str(keys), KEY_BACKUP_DAYS="0")
+    assert (code, "no copy of keys may be kept" in output) == (2, True)
+
+
+async def test_a_restore_that_is_killed_anywhere_is_no_store_and_the_next_one_ends_it(
+    own_world: World, office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the keyring is made, after it, before the chats, before the last word: typed again, it is done."""
+    service, customers = office.service, [own_world.customer() for _ in range(5)]
+    await service.start()
+    for customer in customers:
+        await customer.asks("first")
+    store, keys = await office.backs_up()
+    assert await service.stop() == 0
+    office.lose_store()
+    office.lose_keyring()
+    settings = settings_of(own_world, service.folder)
+    for step in ("restore_keyring", "open_keyring", "run", "finish"):
+        with monkeypatch.context() as patched:
+            if step == "run":
+                patched.setattr(Restoring, step, killed)
+            else:
+                patched.setattr(restoring, step, killed)
+            with pytest.raises(KilledError):
+                await restoring.put_back(settings, store, keys)
+        service.spawn()
+        assert await service.ended() == 2, step
+    output = await office.restores(store, keys)
+    assert "5 chats, 5 conversations, 5 turns" in output
+    await service.start()
+    assert (await customers[0].asks("second")).endswith("second")
+
+
+class KilledError(Exception):
+    """In place of a kill: nothing of the step is done."""
+
+
+async def killed(*_: object, **__: object) -> None:
+    raise KilledError
+
+
+async def test_every_copy_of_a_busy_service_fits_itself_wherever_it_is_put_back(
+    own_world: World, office: Office, store_address: str
+) -> None:
+    """Each conversation is there up to a turn, and every value opens; from the embedded store to a server, and back."""
+    service, customers = office.service, [own_world.customer() for _ in range(6)]
+    await service.start()
+    for customer in customers:
+        await customer.asks("q1")
+    busy = asyncio.gather(*(_asks_on(customer) for customer in customers))
+    copies = [(await office.backs_up())[0] for _ in range(3)]
+    await busy
+    assert await service.stop() == 0
+    for copy in copies:
+        async with _client(store_address) as client:
+            await client.flushall()
+        output = await office.restores(copy, REDIS_URL=store_address)
+        assert "Erased" not in output
+        async with _client(store_address) as client:
+            counts = []
+            for customer in customers:
+                of = Keys(BOT).of(customer.chat_id)
+                last = int(await client.hget(of.chat, "n:0") or 0)
+                numbers = [int(str(name, "ascii")) for name in await client.hkeys(of.turns(0, 0))]  # type: ignore[arg-type]
+                assert sorted(numbers) == list(range(1, last + 1))
+                counts.append(last)
+            assert all(counts)
+    there = Service(own_world, service.zygote, service.folder, settings={"REDIS_URL": store_address}, times=QUICK)
+    await there.start()
+    try:
+        await customers[0].asks("on the server")
+        code, output = await Office(there, office.copies, office.copies_of_keys).say("backup", str(office.copies))
+        assert (code, "damaged" in output) == (0, False), output
+        assert await there.stop() == 0
+    finally:
+        await there.destroy()
+    office.lose_store()
+    await office.restores(newest(office.copies, "store"))
+    await service.start()
+    own_world.chat_api.requests.clear()
+    await customers[0].asks("back again")
+    assert "on the server" in str(own_world.asked("back again")[-1].messages)
+
+
+async def _asks_on(customer: Customer) -> None:
+    for number in range(2, 16):
+        await customer.asks(f"q{number}")
+
+
+@asynccontextmanager
+async def _client(url: str) -> AsyncIterator[Redis]:
+    client = await connect(StoreTarget.parse(url), connections=1, timeout_seconds=5)
+    try:
+        yield client
+    finally:
+        await client.aclose()
