@@ -11,7 +11,7 @@ import hmac
 import os
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +29,7 @@ _MOST_LINE_BYTES: Final = 64 * 1024 * 1024
 _STAMP: Final = "%Y%m%dT%H%M%SZ"
 _TAIL_BYTES: Final = 256
 _CHUNK_BYTES: Final = 1024 * 1024
+_PART_SECONDS: Final = 3_600
 _WRITTEN_BYTES: Final = 1024 * 1024
 
 Value = bytes | None
@@ -112,6 +113,8 @@ class Writer:
 @contextmanager
 def written(path: Path, secret: bytes) -> Iterator[Writer]:
     """A new file (0600), there whole when the block ends and not at all when it fails. Raises BackupError."""
+    if path.exists():
+        raise BackupError(f"{path} is there already: move it away, or name another one.")
     fresh = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
         with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
@@ -120,9 +123,7 @@ def written(path: Path, secret: bytes) -> Iterator[Writer]:
             writer.end()
             file.flush()
             os.fsync(file.fileno())
-        os.link(fresh, path)  # never over another one
-    except FileExistsError as error:
-        raise BackupError(f"{path} is there already: wait a second and try again.") from error
+        fresh.rename(path)
     except OSError as error:
         raise _unwritten(path, error) from error
     finally:
@@ -256,6 +257,14 @@ def copies_of_keys(folder: Path) -> Iterator[tuple[Path, int]]:
         except ValueError:
             continue
         yield path, int(made.timestamp())
+
+
+def clear_parts(folder: Path, now_s: float) -> None:
+    """Removes what backups left that were killed; one that is under way writes all the time."""
+    for path in folder.glob(".*.backup.*.part"):
+        with suppress(OSError):
+            if now_s - path.stat().st_mtime > _PART_SECONDS:
+                path.unlink()
 
 
 def _unwritten(path: Path, error: OSError) -> BackupError:

@@ -11,7 +11,7 @@ and another restore begins anew.
 import base64
 import binascii
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass
 from typing import Any, Final
@@ -19,13 +19,14 @@ from typing import Any, Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from storage.backup import BOT_PARTS, CHAT_PARTS, PARTITION_PARTS, Talk, bot_key, named, paired, talks_of
+from storage.backup import BOT_PARTS, CHAT_PARTS, PARTITION_PARTS, bot_key, named, paired, talks_of
 from storage.backup_file import BackupError, Part, Reader, Value
 from storage.errors import translated
 from storage.history import REMOVED
 from storage.inbox import Mail
 from storage.keynames import DAY_SECONDS
 from storage.keys import PARTITIONS, Keys, partition_of
+from storage.remains import ChatCopy, Kept, drop_turn, in_turn, leave, leave_nothing
 from storage.schema import IDENTITY_KEY, SCHEMA_KEY, Identity
 
 Stands = Callable[[bytes], Awaitable[bool]]
@@ -35,11 +36,7 @@ Tell = Callable[[int], None]
 
 _AT_ONCE: Final = 500
 _COMMANDS: Final = 500
-_KEPT_AFTER_A_FORGET: Final = (b"fence", b"done", b"blocked", b"day", b"told", b"forget", b"u:")
-_OF_A_TURN: Final = (
-    b"turn", b"record", b"header", b"take", b"pieces", b"kind", b"topic", b"seq", b"piece", b"hi", b"attempt", b"t",
-    b"claims", b"fails", b"marker", b"doubt", b"rested", b"change",
-)  # fmt: skip
+_COMMAND_BYTES: Final = 1024 * 1024
 _OF_THE_MOMENT: Final = (b"entry", b"halt", b"until", b"rested")
 
 
@@ -126,38 +123,6 @@ async def _names(client: Redis, keys: Keys) -> AsyncGenerator[bytes, None]:
             yield found
 
 
-@dataclass(slots=True)
-class _Kept:
-    """What is put back of a conversation: from turn ``first`` on (0: nothing); ``lost``: something of it is not."""
-
-    talk: Talk
-    oldest: int
-    first: int = 0
-    lost: bool = False
-
-    @property
-    def over(self) -> bool:
-        """Nothing is left of it, and something was there."""
-        return self.lost and not self.first
-
-
-@dataclass(slots=True)
-class _Chat:
-    """A chat while it is put back."""
-
-    id: int
-    fields: dict[bytes, bytes]
-    parts: dict[str, list[Value]]
-    expires: dict[str, int]
-    talks: dict[tuple[int, int], _Kept]
-    erased: int = 0
-    opens: int = 0
-    """How many of its sealed values open, and how many do not."""
-
-    noted: frozenset[bytes] = frozenset()
-    """The conversations (``topic:conversation``) that it has notes on, whether they open or not."""
-
-
 class Restoring:
     """Puts the parts of a checked backup into a store that was begun. ``keep_days``: how long anything is kept at most.
     Raises StorageError."""
@@ -170,9 +135,10 @@ class Restoring:
         self._today = int(now_s) // DAY_SECONDS
         self._now_ms = int(now_s * 1000)
         self._commands = client.pipeline(transaction=False)
-        self._chat: _Chat | None = None
+        self._chat: ChatCopy | None = None
         self._depth = [0] * PARTITIONS
         self._entries = 0
+        self._waiting_bytes = 0
         self.done = Restored()
 
     async def run(self, reader: Reader, tell: Tell) -> Restored:
@@ -180,7 +146,8 @@ class Restoring:
         try:
             for part in reader.parts():
                 await self._take(part)
-                if len(self._commands) >= _COMMANDS:
+                self._waiting_bytes += sum(len(value) for value in part.values if value)
+                if len(self._commands) >= _COMMANDS or self._waiting_bytes > _COMMAND_BYTES:
                     await self._send()
                     tell(reader.read_bytes())
             await self._close()
@@ -193,6 +160,7 @@ class Restoring:
         return self.done
 
     async def _send(self) -> None:
+        self._waiting_bytes = 0
         if len(self._commands):
             await self._commands.execute()
 
@@ -217,7 +185,7 @@ class Restoring:
         if name == "stats":
             fields = paired(values)
             fields.pop(b"depth", None)
-            values = _in_turn(fields)
+            values = in_turn(fields)
         self._write(key, PARTITION_PARTS[name], values)
 
     # ---- a chat
@@ -229,8 +197,8 @@ class Restoring:
         talks = {}
         for talk in talks_of(fields, past):
             oldest = int(fields.get(b"o:%d:%d" % (talk.topic, talk.number), 1))
-            talks[talk.topic, talk.number] = _Kept(talk, oldest)
-        self._chat = _Chat(part.head["id"], fields, parts, expires, talks)
+            talks[talk.topic, talk.number] = Kept(talk, oldest)
+        self._chat = ChatCopy(part.head["id"], fields, parts, expires, talks)
 
     async def _take_turns(self, head: Mapping[str, Any], values: Sequence[Value]) -> None:
         assert self._chat is not None
@@ -253,23 +221,24 @@ class Restoring:
         if fresh:
             self._commands.hset(self._keys.of(chat.id).turns(head["topic"], head["number"]), mapping=fresh)  # type: ignore[arg-type]
 
-    async def _turn(self, chat: _Chat, kept: _Kept, number: int, value: bytes, cut: int) -> bytes | None:
+    async def _turn(self, chat: ChatCopy, kept: Kept, number: int, value: bytes, cut: int) -> bytes | None:
         header, _, sealed = value.partition(b"\n")
         _, _, *dated, _ = header.split(b"|")
         day = int(dated[0]) if dated else 0  # in the first layout it was not told
         opens = await self._opens(chat, sealed)
-        if opens and not 0 < day < cut:
+        too_old = 0 < day < cut
+        if opens and not too_old:
             kept.first = kept.first or number
             self.done.turns += 1
             return value
         kept.lost = True
-        if opens:
+        if too_old:
             self.done.expired += 1
         else:
             self.done.erased += 1
         return None
 
-    async def _opens(self, chat: _Chat, sealed: bytes) -> bool:
+    async def _opens(self, chat: ChatCopy, sealed: bytes) -> bool:
         opens = await self._stands(sealed[1:17])
         chat.opens += opens
         chat.erased += not opens
@@ -285,9 +254,9 @@ class Restoring:
         await self._drop_mail(chat)
         for kept in chat.talks.values():
             if kept.lost:
-                _leave(chat, kept)
+                leave(chat, kept)
         if chat.erased and not chat.opens:
-            _leave_nothing(chat)
+            leave_nothing(chat)
             self.done.forgotten += 1
         if before and not chat.parts.get("mail"):
             chat.fields.pop(b"waits", None)
@@ -296,7 +265,7 @@ class Restoring:
         self._hand_on(chat)
         self._write_chat(chat)
 
-    def _hand_on(self, chat: _Chat) -> None:
+    def _hand_on(self, chat: ChatCopy) -> None:
         """Who waits becomes ready, and each chat is looked at for what is too old."""
         of, mail = self._keys.of(chat.id), chat.parts.get("mail", ())
         if not chat.fields:
@@ -310,7 +279,7 @@ class Restoring:
         self._depth[partition_of(chat.id)] += len(mail)
         self.done.waiting += len(mail)
 
-    def _write_chat(self, chat: _Chat) -> None:
+    def _write_chat(self, chat: ChatCopy) -> None:
         of = self._keys.of(chat.id)
         for kept in chat.talks.values():
             if kept.over:
@@ -318,7 +287,7 @@ class Restoring:
             else:
                 self.done.conversations += 1
         self.done.chats += 1
-        for name, values in {"chat": _in_turn(chat.fields), **chat.parts}.items():
+        for name, values in {"chat": in_turn(chat.fields), **chat.parts}.items():
             deadline = chat.expires.get(name, 0)
             if not deadline or deadline > self._now_ms:
                 self._write(getattr(of, name), CHAT_PARTS[name], values)
@@ -326,22 +295,22 @@ class Restoring:
                     self._commands.pexpireat(getattr(of, name), deadline)
 
     # ---- what does not open
-    async def _drop_sealed(self, chat: _Chat) -> None:
+    async def _drop_sealed(self, chat: ChatCopy) -> None:
         fields = chat.fields
         for name in [name for name in fields if name == b"rights" or name.startswith((b"r:", b"offer"))]:
             if not await self._opens(chat, _plain(fields[name])):
                 del fields[name]
         if b"turn" in fields and not await self._opens(chat, fields[b"record"]):
-            _drop_turn(fields)
+            drop_turn(fields)
         notes = paired(chat.parts.get("notes", ()))
         chat.noted = frozenset(notes)
-        chat.parts["notes"] = _in_turn({of: note for of, note in notes.items() if await self._opens(chat, note)})
+        chat.parts["notes"] = in_turn({of: note for of, note in notes.items() if await self._opens(chat, note)})
         remotes = [entry or b"" for entry in chat.parts.get("remotes", ())]
         chat.parts["remotes"] = [entry for entry in remotes if await self._opens(chat, entry.split(b":", 2)[2])]
         dead = paired(chat.parts.get("dead", ()))
-        chat.parts["dead"] = _in_turn({of: item for of, item in dead.items() if await self._stays(chat, item)})
+        chat.parts["dead"] = in_turn({of: item for of, item in dead.items() if await self._stays(chat, item)})
 
-    async def _drop_mail(self, chat: _Chat) -> None:
+    async def _drop_mail(self, chat: ChatCopy) -> None:
         items = [item or b"" for item in chat.parts.get("mail", ())]
         stays = [await self._stays(chat, item) for item in items]
         chat.parts["mail"] = [item for item, stay in zip(items, stays, strict=True) if stay]
@@ -349,7 +318,7 @@ class Restoring:
             taken = stays[: int(chat.fields[b"take"])]
             chat.fields[b"take"] = b"%d" % sum(taken)
 
-    async def _stays(self, chat: _Chat, item: bytes) -> bool:
+    async def _stays(self, chat: ChatCopy, item: bytes) -> bool:
         sealed = Mail.unpacked(item).sealed
         return not sealed or await self._opens(chat, sealed)
 
@@ -363,64 +332,6 @@ class Restoring:
                 self._commands.hset(key, mapping=paired(some))  # type: ignore[arg-type]
             else:
                 self._commands.zadd(key, {member: float(score) for member, score in paired(some).items()})
-
-
-def _leave(chat: _Chat, kept: _Kept) -> None:
-    """A conversation of which something is gone, as a retention or a forget leaves it."""
-    fields, (topic, number, current) = chat.fields, (kept.talk.topic, kept.talk.number, kept.talk.current)
-    place = b"%d:%d" % (topic, number)
-    notes = paired(chat.parts.get("notes", ()))
-    notes.pop(place, None)
-    chat.parts["notes"] = _in_turn(notes)
-    if current:
-        fields.pop(b"r:%d" % topic, None)
-        fields[b"edits"] = b"%d" % (int(fields.get(b"edits", 0)) + 1)
-    if kept.first:
-        fields[b"o:" + place] = b"%d" % kept.first
-        if current:
-            told_from = int(fields.get(b"s:%d" % topic, 1))
-            fields[b"s:%d" % topic] = b"%d" % (kept.first if place in chat.noted else max(told_from, kept.first))
-        return
-    _drop(fields, (b"o:" + place, b"g:" + place + b":"))
-    if current:
-        for of_topic in (b"n:%d", b"s:%d"):
-            fields.pop(of_topic % topic, None)
-        fields[b"newest"] = fields[b"c:%d" % topic] = b"%d" % _next_number(fields)
-    else:
-        entry = place + b":%d" % kept.talk.last
-        chat.parts["past"] = [other for other in chat.parts["past"] if other != entry]
-
-
-def _leave_nothing(chat: _Chat) -> None:
-    """All of it was forgotten, so nothing may be used again: neither the numbers of conversations, nor the epoch."""
-    fields = chat.fields
-    fresh, epoch = _next_number(fields), int(fields.get(b"epoch", 0)) + 1
-    for name in [name for name in fields if not name.startswith(_KEPT_AFTER_A_FORGET)]:
-        del fields[name]
-    fields |= {b"base": b"%d" % fresh, b"newest": b"%d" % fresh, b"epoch": b"%d" % epoch}
-    for part in ("tomb", "dead", "past", "notes", "remotes"):
-        chat.parts[part] = []
-
-
-def _next_number(fields: Mapping[bytes, bytes]) -> int:
-    used = [int(fields.get(name, 0)) for name in (b"base", b"newest")]
-    return max(used + [int(value) for name, value in fields.items() if name.startswith(b"c:")]) + 1
-
-
-def _drop_turn(fields: dict[bytes, bytes]) -> None:
-    for name in [name for name in fields if name in _OF_A_TURN or name.startswith(b"mid:")]:
-        del fields[name]
-
-
-def _drop(fields: dict[bytes, bytes], names: Iterable[bytes]) -> None:
-    """Fields of these names; where one ends in a colon, all that begin so."""
-    for name in names:
-        for found in [found for found in fields if found == name or (name[-1:] == b":" and found.startswith(name))]:
-            del fields[found]
-
-
-def _in_turn(fields: Mapping[bytes, bytes]) -> list[Value]:
-    return [part for pair in fields.items() for part in pair]
 
 
 def _plain(packed: bytes) -> bytes:

@@ -19,24 +19,22 @@ from bot.errors import SettingsError
 from bot.privacy.copies import verified
 from bot.settings import Settings
 from storage.backup import copy_keyring, copy_store, opener_bound, rows_of
-from storage.backup_file import BackupError, Header, Reader, copies_of_keys, file_named, written
+from storage.backup_file import BackupError, Header, Reader, clear_parts, copies_of_keys, file_named, written
 from storage.errors import SchemaTooNewError, SealBrokenError
+from storage.keynames import SERVICE
 from storage.keyring import MasterKey, keyring_file
 from storage.keys import Keys
 from storage.schema import SCHEMA_VERSION, read_identity, read_version
 from storage.vault import Vault, open_vault
 
-_NOBODY: Final = 0
 _KEY: Final = "backup"
 """The key that the codes at the ends of backups are made with."""
 
 _DAY_SECONDS: Final = 86_400
-_PART_SECONDS: Final = 3_600
-"""What a copy under way is called is older than that only where it was killed."""
 
 
 async def back_up(settings: Settings, folder: Path, keys_folder: Path | None) -> int:
-
+    """Writes and verifies the copies; the exit code. Raises SettingsError, StorageError."""
     if settings.bot_token is None:
         raise SettingsError(["BOT_TOKEN is not set: it tells which bot's store is copied."])
     _check_folders(settings, folder, keys_folder)
@@ -51,6 +49,7 @@ async def back_up(settings: Settings, folder: Path, keys_folder: Path | None) ->
             for place in (folder, keys_folder):
                 if place is not None:
                     _made(place)
+                    clear_parts(place, time.time())
             copier = _Copier(settings, client, vault, _free_second(folder, keys_folder))
             await copier.copy_store(folder)
             if keys_folder is None:
@@ -83,7 +82,7 @@ class _Copier:
         self._made_s = made_s
 
     async def copy_store(self, folder: Path) -> None:
-        key = await self._vault.key(_NOBODY, _KEY)
+        key = await self._vault.key(SERVICE, _KEY)
         path = self._path(folder, "store")
         with bar("Chats copied", None) as tell, written(path, key.secret) as writer:
             writer.begin(await self._header("store"))
@@ -101,7 +100,7 @@ class _Copier:
             )
 
     async def copy_keys(self, folder: Path) -> None:
-        key, keyring = await self._vault.key(_NOBODY, _KEY), self._vault.keyring
+        key, keyring = await self._vault.key(SERVICE, _KEY), self._vault.keyring
         record = await keyring.record()
         master = MasterKey.load(self._settings.master_key_file).using(record.master)
         header = await self._header("keys")
@@ -139,9 +138,6 @@ class _Copier:
         old = [path for path, made in copies_of_keys(folder) if self._made_s - made > most]
         for path in old:
             path.unlink(missing_ok=True)
-        for path in folder.glob(".keys-*.part"):
-            if time.time() - path.stat().st_mtime > _PART_SECONDS:
-                path.unlink(missing_ok=True)
         if old:
             copies = "1 copy" if len(old) == 1 else f"{len(old)} copies"
             typer.echo(f"{copies} of keys in {folder} deleted: none is to be older than {days} days (KEY_BACKUP_DAYS).")
@@ -152,7 +148,7 @@ class _Copier:
     async def _header(self, what: str) -> Header:
         record = await self._vault.keyring.record()
         bot_id = self._settings.bot_id
-        key = await self._vault.key(_NOBODY, _KEY)
+        key = await self._vault.key(SERVICE, _KEY)
         schema = await read_version(self._client, bot_id)
         return Header(what, bot_id, schema, record.id, record.master, key.id.hex(), self._made_s, record.past)
 

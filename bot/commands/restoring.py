@@ -38,7 +38,7 @@ _STORE_SECONDS: Final = 30.0
 
 
 async def put_back(settings: Settings, store_file: Path, keys_file: Path | None) -> int:
-
+    """Puts copies back; the exit code. Raises SettingsError, StorageError."""
     if settings.bot_token is None:
         raise SettingsError(["BOT_TOKEN is not set: it tells which bot's store is put back."])
     _refuse_inside(settings)
@@ -70,7 +70,6 @@ async def put_back(settings: Settings, store_file: Path, keys_file: Path | None)
 
 
 def _refuse_inside(settings: Settings) -> None:
-
     for name, path in (
         ("MASTER_KEY_FILE", settings.master_key_file),
         ("KEYRING_URL", keyring_file(settings.keyring_url)),
@@ -80,7 +79,6 @@ def _refuse_inside(settings: Settings) -> None:
 
 
 def _check_header(reader: Reader, what: str, settings: Settings) -> None:
-
     header = reader.header
     if header.what != what:
         kinds = {"store": "the store", "keys": "the keyring"}
@@ -94,12 +92,10 @@ def _check_header(reader: Reader, what: str, settings: Settings) -> None:
 
 
 def _master(settings: Settings) -> MasterKey:
-
     return MasterKey.load(settings.master_key_file)
 
 
 async def _present_keyring(settings: Settings, master: MasterKey) -> Keyring:
-
     try:
         return await open_keyring(settings.keyring_url, master, create=False)
     except KeyringUnavailableError as error:
@@ -127,7 +123,6 @@ def _check_age(copied: Reader, settings: Settings) -> None:
 
 
 def _record(header: Header) -> KeyringRecord:
-
     kept = header.record
     try:
         names = bytes.fromhex(kept["names"])
@@ -211,7 +206,6 @@ async def _put_back(
 
 
 async def _stands(keyring: Keyring, key_id: bytes) -> bool:
-
     try:
         return await keyring.by_id(key_id) is not None
     except SealBrokenError:
@@ -241,7 +235,6 @@ def _occupied() -> BackupError:
 
 
 async def _keyring_back(settings: Settings, copied: _CopiedKeyring, *, there: bool) -> Keyring:
-
     reader, master, record = copied
     if not there:
         await restore_keyring(settings.keyring_url, record, steadily(rows_of(reader.parts())))

