@@ -12,12 +12,15 @@ from typing import Any, Literal
 
 import orjson
 
+from storage.chatstate import ChatState, OpenTurn, fields_of, state_of
 from storage.errors import StorageError
 from storage.inbox import Mail, Ready
 from storage.keynames import WEEK_DAYS
 from storage.keys import ChatKeys, Keys, counts_own_ids
 from storage.scripts import Store
-from storage.usage import Used, used_of
+
+__all__ = ["DAY_MS", "TIRED_AFTER", "Change", "ChatState", "Fate", "How", "Journal", "OpenTurn", "Permit", "Planned"]
+__all__ += ["StaleFenceError"]
 
 
 class Fate(Enum):
@@ -34,7 +37,6 @@ TIRED_AFTER = 4
 
 DAY_MS = 86_400_000
 _TURNS_AT_ONCE = 500
-_AWAITED_MS = 15 * 60_000
 
 _MOST_SPENT = 10**12
 """A turn's charge at most: what a chat API reports is not ours, and the store counts exactly up to 2^53 only."""
@@ -45,24 +47,6 @@ How = Literal["forgive", "count", "rest"]
 
 class StaleFenceError(StorageError):
     """Another worker took the chat over: stop, write nothing, send nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class OpenTurn:
-    """A journaled turn that is not finished. ``sent_ms`` is set while a send may be in flight (store's clock)."""
-
-    turn: str
-    record: bytes
-    take: int
-    pieces: int
-    kind: str
-    topic: int
-    seq: int
-    marker: bool
-    piece: int
-    above: int
-    sent_ms: int | None
-    message_ids: dict[int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,77 +84,6 @@ class Change:
         return orjson.dumps(parts | ({"link": self.link} if self.link else {}))
 
 
-@dataclass(slots=True)
-class ChatState:
-    """A claimed chat as ``begin`` found it, and as its worker changed it since. Times in ms of the store's clock.
-
-    ``window``: the stored turns of topic 0, first to last as the store holds them, where they came along; else empty.
-    ``newest``: the highest number given to a conversation; ``chosen``: the language by /language; ``language``: the
-    last known one; ``handed_ms``: since when a person answers; ``forgetting``: the plan of an unfinished forget;
-    ``done``: the fence of the last finished turn; ``stopped``: the update that stopped an answer last;
-    ``until_ms``: not before then it is to go on, unless something urgent cannot wait; ``tidy``: our messages of what
-    was forgotten last; ``remote``: by topic, what its chat API keeps, sealed; ``waiting``: since when (ms) and why the
-    first question waits (``since:why``); ``told_ms``: when a limit was told last; ``used``: what the customer used in
-    this minute, UTC day and UTC month (``m``, ``d``, ``M``); ``keep_days``: how long the customer wants things kept, 0:
-    as long as the operator; ``oldest``: by topic and conversation, the first turn that was not too old yet; ``fresh``:
-    by topic, conversation and last day of a week, the number of the key that took the place of one that had sealed a
-    removed turn; ``rights``: what the customer agreed to, sealed; ``coming``: conversations (topic, number) of an
-    unfinished import; ``copies``: by topic and conversation, those that imports made of it; ``offers``: archives
-    whose import is to be confirmed, sealed, by until when (s) and which; ``awaits_ms``: when the customer was asked for
-    an archive; ``warns``: the customer wants to hear a week before anything is deleted for its age, and heard of what
-    was written up to ``warned_day``; ``day``: on which a turn ended last (UTC days since 1970).
-    """
-
-    ready: Ready
-    fence: int
-    epoch: int
-    now_ms: int
-    mail: list[Mail]
-    open_turn: OpenTurn | None
-    blocked_ms: int
-    claims: int
-    tired: bool = False
-    edits: int = 0
-    last: dict[int, int] = field(default_factory=dict)
-    first: dict[int, int] = field(default_factory=dict)
-    conversation: dict[int, int] = field(default_factory=dict)
-    window: list[bytes | None] = field(default_factory=list)
-    base: int = 0
-    newest: int = 0
-    chosen: str = ""
-    language: str = ""
-    handed_ms: int = 0
-    forgetting: dict[str, Any] = field(default_factory=dict)
-    done: int = 0
-    stopped: int = 0
-    until_ms: int = 0
-    tidy: list[int] = field(default_factory=list)
-    remote: dict[int, bytes] = field(default_factory=dict)
-    waiting: str = ""
-    told_ms: int = 0
-    used: dict[str, Used] = field(default_factory=dict)
-    keep_days: int = 0
-    oldest: dict[tuple[int, int], int] = field(default_factory=dict)
-    fresh: dict[tuple[int, int, int], int] = field(default_factory=dict)
-    rights: bytes = b""
-    coming: list[tuple[int, int]] = field(default_factory=list)
-    copies: dict[tuple[int, int], list[int]] = field(default_factory=dict)
-    offers: dict[str, bytes] = field(default_factory=dict)
-    awaits_ms: int = 0
-    warns: bool = False
-    warned_day: int = 0
-    day: int = 0
-
-    @property
-    def awaits_file(self) -> bool:
-        """Whether the customer was just asked for an archive."""
-        return self.now_ms - self.awaits_ms < _AWAITED_MS
-
-    def conversation_of(self, topic: int) -> int:
-        """The number of a topic's current conversation. Numbers of a chat are never used again."""
-        return self.conversation.get(topic, self.base)
-
-
 @dataclass(frozen=True, slots=True)
 class Permit:
     """Leave to send a piece: the attempt's number and the id above which a copy could stand.
@@ -202,7 +115,7 @@ class Journal:
         reply = await self._store.insist("begin", names, [ready.entry, most, TIRED_AFTER, turns])
         if reply[0] == b"gone":
             return None
-        state = _state(ready, int(reply[1]), int(reply[2]), _fields(reply[3]))
+        state = state_of(ready, int(reply[1]), int(reply[2]), fields_of(reply[3]))
         state.mail = [Mail.unpacked(raw) for raw in reply[4]]
         state.tired, state.window = reply[5] == 1, reply[6]
         return state
@@ -210,7 +123,7 @@ class Journal:
     async def look(self, chat_id: int) -> ChatState:
         """What a chat is now, without claiming it: for whoever only reads, and needs no fence."""
         flat = await self._store.call("HGETALL", self._keys.of(chat_id).chat)
-        return _state(Ready(chat_id, ""), 0, int(time.time() * 1000), _fields(flat))
+        return state_of(Ready(chat_id, ""), 0, int(time.time() * 1000), fields_of(flat))
 
     async def permit(
         self, state: ChatState, turn: str, piece: int, above: int, planned: Planned | None, *, again: bool = False
@@ -356,7 +269,7 @@ class Journal:
     async def drop_dead(self, state: ChatState, before_ms: int) -> None:
         """Removes updates that were set aside before a time."""
         key = self._of(state).dead
-        found = _fields(await self._store.call("HGETALL", key))
+        found = fields_of(await self._store.call("HGETALL", key))
         old = [name for name, packed in found.items() if Mail.unpacked(packed).received_ms < before_ms]
         if old:
             await self._store.call("HDEL", key, *old)
@@ -467,88 +380,3 @@ class Journal:
 
 def _bounded(spend: tuple[int, int, int]) -> list[int]:
     return [min(max(amount, 0), _MOST_SPENT) for amount in spend]
-
-
-def _fields(reply: Any) -> dict[str, bytes]:
-    """A hash as the store's client gives it, from a script or from a command."""
-    pairs = reply.items() if isinstance(reply, dict) else zip(reply[::2], reply[1::2], strict=True)
-    return {name.decode(): value for name, value in pairs}
-
-
-def _state(ready: Ready, fence: int, now_ms: int, fields: dict[str, bytes]) -> ChatState:
-    return ChatState(
-        ready=ready,
-        fence=fence,
-        epoch=int(fields.get("epoch", 0)),
-        now_ms=now_ms,
-        mail=[],
-        open_turn=_open_turn(fields),
-        blocked_ms=int(fields.get("blocked", 0)),
-        claims=int(fields.get("claims", 0)),
-        edits=int(fields.get("edits", 0)),
-        last=_by_topic(fields, "n:"),
-        first=_by_topic(fields, "s:"),
-        conversation=_by_topic(fields, "c:"),
-        base=int(fields.get("base", 0)),
-        newest=int(fields.get("newest", 0)),
-        chosen=fields.get("chosen", b"").decode(),
-        language=fields.get("language", b"").decode(),
-        handed_ms=int(fields.get("handed", 0)),
-        done=int(fields.get("done", 0)),
-        stopped=int(fields.get("stopped", 0)),
-        until_ms=int(fields.get("until", 0)),
-        tidy=_numbers(fields.get("tidy", b"")),
-        used=used_of(fields, now_ms),
-        remote={int(name[2:]): value for name, value in fields.items() if name.startswith("r:")},
-        waiting=fields.get("waits", b"").decode(),
-        told_ms=int(fields.get("told", 0)),
-        forgetting=orjson.loads(fields["forget"]) if "forget" in fields else {},
-        keep_days=int(fields.get("keep", 0)),
-        warns="warn" in fields,
-        warned_day=int(fields.get("warned", 0)),
-        day=int(fields.get("day", 0)),
-        oldest={_place(name[2:]): int(value) for name, value in fields.items() if name.startswith("o:")},
-        fresh={_week(name): int(value) for name, value in fields.items() if name.startswith("g:")},
-        rights=fields.get("rights", b""),
-        copies={_place(name[2:]): _numbers(value) for name, value in fields.items() if name.startswith("i:")},
-        offers={name[6:]: value for name, value in fields.items() if name.startswith("offer:")},
-        awaits_ms=int(fields.get("awaits", 0)),
-        coming=[_place(entry) for entry in fields.get("coming", b"").decode().split()],
-    )
-
-
-def _place(text: str) -> tuple[int, int]:
-    topic, _, conversation = text.partition(":")
-    return int(topic), int(conversation)
-
-
-def _numbers(value: bytes) -> list[int]:
-    return [int(number) for number in value.split(b",") if number]
-
-
-def _week(name: str) -> tuple[int, int, int]:
-    _, topic, conversation, day = name.split(":")
-    return int(topic), int(conversation), int(day)
-
-
-def _by_topic(fields: dict[str, bytes], prefix: str) -> dict[int, int]:
-    return {int(name[2:]): int(value) for name, value in fields.items() if name.startswith(prefix)}
-
-
-def _open_turn(fields: dict[str, bytes]) -> OpenTurn | None:
-    if "turn" not in fields:
-        return None
-    return OpenTurn(
-        turn=fields["turn"].decode(),
-        record=fields["record"],
-        take=int(fields["take"]),
-        pieces=int(fields["pieces"]),
-        kind=fields["kind"].decode(),
-        topic=int(fields["topic"]),
-        seq=int(fields["seq"]),
-        marker=fields.get("marker") == b"1",
-        piece=int(fields["piece"]),
-        above=int(fields["hi"]),
-        sent_ms=int(fields["t"]) if "t" in fields else None,
-        message_ids={int(name[4:]): int(value) for name, value in fields.items() if name.startswith("mid:")},
-    )
