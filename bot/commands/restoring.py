@@ -35,6 +35,10 @@ from storage.schema import SCHEMA_VERSION, Identity
 _DAY_SECONDS: Final = 86_400
 _CONNECTIONS: Final = 4
 _STORE_SECONDS: Final = 30.0
+_OLDER_KEYS: Final = (
+    "The copy of the keyring is older than that of the store: what was sealed under keys that were made in between does "
+    "not open, and counts as erased."
+)
 
 
 async def put_back(settings: Settings, store_file: Path, keys_file: Path | None) -> int:
@@ -64,6 +68,8 @@ async def put_back(settings: Settings, store_file: Path, keys_file: Path | None)
             copied.check(opener)
             store.check(opener if copied.header.key == store.header.key else _found_in(copied, store, master, record))
             done = await _put_back(stack, settings, store, (copied, master, record))
+            if copied.header.made_s < store.header.made_s:
+                typer.echo(_OLDER_KEYS, err=True)
     for line in _told(done, keys_file is not None, settings):
         typer.echo(line)
     return DONE

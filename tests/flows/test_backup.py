@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -20,6 +21,7 @@ from storage.backup_file import file_named
 from storage.connection import StoreTarget, connect
 from storage.keys import Keys
 from storage.restore import Restoring
+from tests.crash.haul import Haul, held_keys
 from tests.flows.conftest import QUICK, TOKEN, Customer, Service, World, settings_of, until
 from tests.storage.conftest import ServerProcess
 
@@ -69,6 +71,12 @@ class Office:
         files = [file for name in ("data", "secrets") for file in (self.service.folder / name).rglob("*")]
         left = {"lock", "server.log", "server.json", "keyring.db-shm", "keyring.db-wal"}
         return {str(file): file.read_bytes() for file in files if file.is_file() and file.name not in left}
+
+    async def reads(self, words: re.Pattern[bytes]) -> set[bytes]:
+        """What somebody reads who takes the store, the copies and every key that the present keyring holds."""
+        secrets = self.service.folder / "secrets"
+        held = await held_keys(secrets / "master.key", f"sqlite:{secrets / 'keyring.db'}")
+        return (await asyncio.to_thread(Haul, self.service.folder)).opened(held, words)
 
     def lose_store(self) -> None:
         shutil.rmtree(self.service.folder / "data")
@@ -124,6 +132,36 @@ async def test_what_was_forgotten_since_stays_forgotten_and_the_other_customer_g
     await one.asks("one3")
     asked = [message["content"] for message in own_world.asked("one3")[-1].messages if message["role"] == "user"]
     assert asked == ["one3"]
+    read = await office.reads(re.compile(rb"(?:one|two)\d"))
+    assert read == {b"one3", b"two0", b"two1", b"two2", b"two3"}
+
+
+async def test_one_exchange_that_was_forgotten_since_does_not_come_back(own_world: World, office: Office) -> None:
+    """Its key sealed what else was said in its week: of the old copy that goes, too. Other conversations are whole."""
+    service, customer = office.service, own_world.customer()
+    await service.start()
+    await customer.asks("ended0")
+    await customer.asks("/new")
+    ids = {}
+    for word in ("kept1", "gone2", "kept3"):
+        before = len(customer.texts)
+        ids[word] = customer.writes(word)
+        await customer.sees(before + 1)
+    store, _ = await office.backs_up()
+    await customer.asks("/forget", reply_to=ids["gone2"])
+    before = len(customer.texts)
+    customer.presses(texts.FORGET_ONE)
+    await customer.sees(before + 1)
+    assert await service.stop() == 0
+    office.lose_store()
+    await office.restores(store)
+    await service.start()
+    own_world.chat_api.requests.clear()
+    await customer.asks("after4")
+    assert "gone2" not in str(own_world.asked("after4")[-1].messages)
+    read = await office.reads(re.compile(rb"(?:ended|kept|gone|after)\d"))
+    assert b"gone2" not in read
+    assert {b"ended0", b"after4"} <= read
 
 
 async def test_on_another_machine_both_files_and_the_master_key_bring_everything_back(
@@ -200,7 +238,7 @@ async def test_a_master_key_that_was_renewed_opens_no_older_copy_of_the_keyring(
     new = master.read_text()
     master.write_text(old)
     assert "another master key" in await office.refuses(store, younger)
-    await office.restores(store, keys)
+    assert "older than that of the store" in await office.restores(store, keys)
     await service.start()
     await customer.asks("after")
     assert new != old
