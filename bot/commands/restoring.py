@@ -36,8 +36,8 @@ _DAY_SECONDS: Final = 86_400
 _CONNECTIONS: Final = 4
 _STORE_SECONDS: Final = 30.0
 _OLDER_KEYS: Final = (
-    "The copy of the keyring is older than that of the store: what was sealed under keys that were made in between does "
-    "not open, and counts as erased."
+    "The copy of the keyring is older than that of the store: what was sealed under keys that were made in between "
+    "does not open, and counts as erased."
 )
 
 
