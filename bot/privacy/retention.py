@@ -2,7 +2,8 @@
 
 Every turn bears the day it was written. A chat is listed with the time at which its oldest turn is too old; then its
 own mailbox gets a task, so that the deletion happens in the chat's order and under its fence. A week's keys go when
-all of it is too old, whatever became of the chat's task: a copy in a backup ends by itself, at most a week later.
+all of it is too old, whatever became of the chat's task: a copy in a backup ends by itself, at most a week later. The
+tasks come first, though: what a provider calls its copies is sealed under those keys, and has to be read once more.
 """
 
 import asyncio
@@ -15,6 +16,7 @@ from bot.conversation.remotes import Remotes
 from bot.conversation.window import Window
 from bot.logs import get_logger
 from bot.metrics import Metrics
+from storage.ages import Ages
 from storage.errors import StorageError
 from storage.history import History
 from storage.journal import DAY_MS, ChatState, Journal
@@ -25,6 +27,9 @@ from storage.vault import Vault
 _PAGE: Final = 200
 _COUNTED_DAYS: Final = 31
 """What was used is counted by the month: a chat's counters stay at least so long, or leaving would lift a limit."""
+
+_PATIENCE_SECONDS: Final = 86_400.0
+"""How long keys that are too old wait for the tasks of chats."""
 
 _log = get_logger(__name__)
 
@@ -82,6 +87,7 @@ class Retention:
         self._receipts = receipts
         self._metrics = metrics
         self._keep_days = keep_days
+        self._ages = Ages(journal)
 
     async def apply(self, state: ChatState) -> Aged:
         """Deletes what is too old in a chat, and lists when to look again; with it what the customer is to be told of,
@@ -167,13 +173,29 @@ class Retention:
 
     # ---- for all chats
     async def keep_expiring(self, seconds: float) -> None:
-        """Destroys what is too old in the keyring, and receipts, every so many seconds, until cancelled."""
+        """Destroys what is too old in the keyring, and receipts, every so many seconds, until cancelled.
+
+        As long as chats are due they go first, up to a day; so they do for one more round, in which they are worked on.
+        """
+        loop = asyncio.get_running_loop()
+        are_done, since = False, loop.time()
         while True:
             try:
-                await self.expire()
+                were_done, are_done = are_done, await self._are_done()
+                if not are_done and loop.time() - since > _PATIENCE_SECONDS:
+                    were_done = are_done = True
+                if were_done and are_done:
+                    since = loop.time()
+                    await self.expire()
             except StorageError as error:
                 _log.info("retention.later", error=type(error).__name__)
             await asyncio.sleep(seconds)
+
+    async def _are_done(self) -> bool:
+        """Whether no chat is due, by the setting that holds now."""
+        if moved := await self._ages.keep_to(self._keep_days):
+            _log.info("retention.shortened", chats=moved)
+        return not await self._ages.is_due(int(time.time() * 1000))
 
     async def expire(self) -> None:
         """Whatever became of the tasks of single chats."""
