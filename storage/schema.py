@@ -96,6 +96,8 @@ async def move_identity(client: Redis, bot_id: int, old: Identity, new: Identity
 def _parsed(text: bytes) -> Identity:
     try:
         record = json.loads(text)
+        if "restoring" in record:
+            raise StorageError("A restore into this store was begun and not finished: type the same command again.")
         return Identity(master=str(record["master"]), keyring=str(record["keyring"]))
     except (ValueError, KeyError, TypeError) as error:
         raise StorageError("The store's record of its keys is damaged: restore a backup.") from error

@@ -172,3 +172,10 @@ async def test_turns_of_version_1_are_dated_and_their_chats_listed(store: Redis)
     assert (second.question_ids, second.answer_ids, second.record) == ((), (), sealed)
     assert {first.day, second.day} <= {today, today - 1}
     assert await store.zscore(keys.of(7).ages, "7") is not None
+
+
+async def test_a_half_restored_store_says_so(store: Redis) -> None:
+    """Nothing is built on it, and the sentence names the way out."""
+    await store.set(IDENTITY_KEY.format(bot_id=BOT), '{"restoring": "a copy", "keys": ""}')
+    with pytest.raises(StorageError, match="not finished: type the same command again"):
+        await read_identity(store, BOT)
