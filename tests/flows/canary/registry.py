@@ -130,7 +130,7 @@ def field_of(name: str) -> str | None:
 
 
 def known_fields() -> set[str]:
-    """The fields of a chat that the journal reads or a script touches by a script, by name."""
+    """The fields of a chat that the journal reads or a script touches, by name."""
     read = "\n".join((_LUA.parent / name).read_text() for name in ("journal.py", "chatstate.py"))
     names = set(re.findall(r'fields(?:\.get\(|\[)"([a-z]+:?)"', read))
     names |= set(re.findall(r'"([a-z]+:?)" in fields', read)) | set(
