@@ -271,34 +271,56 @@ def _sample(word: str) -> Record:
     return Record((Asked(7, f"{word}?", now - 60),), f"{word}!", more={"t": now - 30})
 
 
-async def test_who_dies_at_any_step_of_an_import_leaves_nothing_and_loses_nothing(tmp_path: Path) -> None:
-    """After each call to the store the process ends, and another one tries again: all of it, once."""
-    async with opened(tmp_path) as fresh:
-        deaths = 0
-        for last in itertools.count(1):
-            chat = fresh()
-            for word in ("alder", "birch"):
-                await chat.says(_sample(word))
-            await chat.begins_anew(0)
-            for topic, word in ((0, "cedar"), (1, "douglas")):
-                await chat.says(_sample(word), topic)
-            content = await chat.exported()
-            before = told(chat.chat_id, content)
-            await chat.forgets()
-            chat.store.calls, chat.store.last = 0, last
-            try:
-                await chat.imports(content)
-            except DiedError:
-                deaths += 1
-            else:
-                break  # it needs fewer calls than that
-            finally:
-                chat.store.last = None
-            seen = told(chat.chat_id, await chat.exported())
-            assert seen in ([], before), f"half of it after {last} calls"
+async def dying(fresh: Callable[[], Chat]) -> AsyncIterator[tuple[Chat, bytes, bytes]]:
+    """Chats in which an import died after one call to the store, after two, and so on, with the archive that it was of
+    and one of a part of it."""
+    for last in itertools.count(1):
+        chat = fresh()
+        for word in ("alder", "birch"):
+            await chat.says(_sample(word))
+        smaller = await chat.exported()
+        await chat.begins_anew(0)
+        for topic, word in ((0, "cedar"), (1, "douglas")):
+            await chat.says(_sample(word), topic)
+        content = await chat.exported()
+        await chat.forgets()
+        chat.store.calls, chat.store.last = 0, last
+        try:
             await chat.imports(content)
-            assert told(chat.chat_id, await chat.exported()) == before, last
-            assert len(await chat.hashes()) == 3, last
-            state = await chat.journal.look(chat.chat_id)
-            assert state.coming == []
-        assert deaths >= 8
+        except DiedError:
+            chat.store.last = None
+            yield chat, content, smaller
+        else:
+            assert last > 8
+            return  # it needs fewer calls than that
+
+
+async def test_who_dies_at_any_step_of_an_import_leaves_nothing_and_loses_nothing(tmp_path: Path) -> None:
+    """Another try brings all of it, once; until then nobody sees a half."""
+    async with opened(tmp_path) as fresh:
+        async for chat, content, _ in dying(fresh):
+            whole = told(chat.chat_id, content)
+            assert told(chat.chat_id, await chat.exported()) in ([], whole)
+            await chat.imports(content)
+            assert told(chat.chat_id, await chat.exported()) == whole
+            assert len(await chat.hashes()) == 3
+            assert (await chat.journal.look(chat.chat_id)).coming == []
+
+
+async def test_what_a_dead_import_had_taken_goes_with_the_next_one(tmp_path: Path) -> None:
+    """Also where that is of less: nothing stays that no list names."""
+    async with opened(tmp_path) as fresh:
+        async for chat, content, smaller in dying(fresh):
+            await chat.imports(smaller)
+            seen = told(chat.chat_id, await chat.exported())
+            assert seen in (told(chat.chat_id, smaller), told(chat.chat_id, content))
+            assert len(await chat.hashes()) == len(seen)
+
+
+async def test_a_dead_import_is_forgotten_with_everything(tmp_path: Path) -> None:
+    """What it had taken was never listed, and goes all the same."""
+    async with opened(tmp_path) as fresh:
+        async for chat, _, _ in dying(fresh):
+            await chat.forgets()
+            assert await chat.hashes() == []
+            assert (await chat.journal.look(chat.chat_id)).coming == []

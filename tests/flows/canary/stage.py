@@ -16,6 +16,7 @@ from storage.connection import StoreTarget, connect
 from storage.embedded import running_server
 from tests.crash.haul import Haul, Held, held_keys
 from tests.flows.conftest import Customer, Outage, Service, World, until
+from tests.storage.owning import until as eventually
 
 CANARY: Final = re.compile(rb"canary-[a-z]+")
 OPERATOR: Final = 5_038
@@ -45,7 +46,7 @@ class Place:
             client = await connect(StoreTarget.parse(url), connections=1, timeout_seconds=5)
             try:
                 await client.config_set("rdbcompression", "no")
-                await client.bgrewriteaof()
+                await eventually(client.bgrewriteaof)  # once no other rewrite is under way
             finally:
                 await client.aclose()
 

@@ -120,7 +120,7 @@ class Walk:
     async def rewritten(self) -> None:
         """Everything that is in the store now is also in the base of its log, in a dump, and in a copy of that."""
         await self.store.config_set("rdbcompression", "no")
-        await self.store.bgrewriteaof()
+        await eventually(self.store.bgrewriteaof)
         await eventually(self._is_rewritten)
         await self.store.save()
         [dump] = (self.folder / "data").rglob("dump.rdb")
