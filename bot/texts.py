@@ -91,7 +91,7 @@ RECEIPT_EXPORTED: Final = N_("{id}, {when} (UTC): export, questions with answers
 RECEIPT_IMPORTED: Final = N_("{id}, {when} (UTC): import, questions with answers: {exchanges}. {state}")
 RECEIPT_DONE: Final = N_("Done.")
 RECEIPT_OPEN: Final = N_("Under way.")
-RECEIPT_REMOTE: Final = N_("Done here; the chat API confirmed {confirmed} of {asked} deletions.")
+RECEIPT_REMOTE: Final = N_("Done here; {processor} confirmed {confirmed} of {asked} deletions.")
 SCOPE_EXCHANGE: Final = N_("one exchange")
 SCOPE_CONVERSATION: Final = N_("a conversation")
 SCOPE_EVERYTHING: Final = N_("everything")
@@ -216,7 +216,7 @@ FORGOTTEN, FORGOTTEN_MANY = NN_(
     "Deleted on {when} (UTC): {count} exchanges of questions and answers.",
 )
 FORGOTTEN_MORE: Final = N_(
-    "Its keys were destroyed first, so copies in backups cannot be read either. What you see above is Telegram's own copy: "
+    "Its keys were destroyed first, so that copies of it in backups become unreadable, too. What you see above is Telegram's own copy: "
     "delete it there, or let me remove my messages that are younger than 48 hours."
 )
 FORGOTTEN_REMOTE: Final = N_(
@@ -252,7 +252,7 @@ IMPORT_FORGOTTEN: Final = N_(
     "⚠️ Deleted by you: {forgotten}. What you deleted comes back only if you say so: choose below."
 )
 IMPORT_TAKE: Final = N_("Take in what is new ({fresh})")
-IMPORT_TAKE_ALL: Final = N_("Bring back what I deleted, too ({all})")
+IMPORT_TAKE_ALL: Final = N_("Bring back deleted, too ({all})")
 IMPORT_NOTHING: Final = N_(
     "There is nothing new in this file. Remembered already: {here}. Older than I keep things: {expired}."
 )

@@ -59,7 +59,7 @@ async def test_what_was_forgotten_comes_back_only_when_asked_for(world: World) -
     offered = await _sends(world, customer, archive, caption="")
     assert "in this file: 2," in offered
     assert "Deleted by you: 2." in offered
-    assert [label.split("(")[0].strip() for label in customer.buttons()] == ["Bring back what I deleted, too", "Cancel"]
+    assert [label.split("(")[0].strip() for label in customer.buttons()] == ["Bring back deleted, too", "Cancel"]
     assert "taken in: 2" in await _presses(customer, "Bring back")
     assert _told(await _archive(world, customer)) == _told(archive)
     await customer.asks("alder three")
