@@ -86,7 +86,7 @@ class Importer:
     async def take(self, state: ChatState, content: bytes, *, forgotten: bool) -> Taken:
         """Takes in what is new, with ``forgotten`` also what had been deleted."""
         offer = await self._examined(state, content)
-        await self._journal.remove(state, state.coming)  # of an earlier try that died
+        await undone(self._journal, self._history, state)
         weighed, here = Weighed(earliest_s=offer.earliest_s, latest_s=offer.latest_s), _Here()
         sorts = {"fresh", "forgotten"} if forgotten else {"fresh"}
         coming: dict[_Place, tuple[int, int]] = {}
@@ -190,6 +190,19 @@ class Importer:
             else:
                 change.past.append(f"{topic}:{number}:{count}")
         return change
+
+
+async def undone(journal: Journal, history: History, state: ChatState) -> None:
+    """Removes what a try that died had taken; may be done twice. Raises StorageError, StaleFenceError.
+
+    Under the fence: who comes late must not take away what another worker listed since.
+    """
+    for topic, number in state.coming:
+        pages = [1]
+        while any(await history.sizes(state.ready.chat_id, topic, number, pages[-1], pages[-1] + _AT_ONCE - 1)):
+            pages.append(pages[-1] + _AT_ONCE)
+        for first in reversed(pages):  # the end first: whoever dies here leaves no gap that would hide the rest
+            await journal.place(state, topic, number, [(turn, b"") for turn in range(first, first + _AT_ONCE)])
 
 
 async def _batches(turns: Iterator[Returned]) -> AsyncGenerator[list[Returned], None]:

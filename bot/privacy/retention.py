@@ -16,6 +16,7 @@ from bot.conversation.remotes import Remotes
 from bot.conversation.window import Window
 from bot.logs import get_logger
 from bot.metrics import Metrics
+from bot.privacy.importer import undone
 from storage.ages import Ages
 from storage.errors import StorageError
 from storage.history import History
@@ -98,6 +99,10 @@ class Retention:
         for talk in await self._talks(state):
             kept = await self._apply_to(state, talk, cut)
             oldest = min(oldest or kept.day, kept.day or oldest)
+        if state.coming:
+            # Of an import that died and was not tried again: no list names it, so nobody would ever see it grow old.
+            await undone(self._journal, self._history, state)
+            await self._journal.put(state, {}, ["coming"])
         # Behind all that has to be read with them once more.
         await self._vault.expire(cut, state.ready.chat_id)
         await self._journal.drop_dead(state, cut * DAY_MS)

@@ -333,6 +333,21 @@ async def test_keys_go_with_their_week_whatever_became_of_the_chat(own_world: Wo
         assert await bot.overdue(30)
 
 
+async def test_what_an_unfinished_import_left_goes_when_the_chat_is_looked_at(own_world: World, tmp_path: Path) -> None:
+    """No list names it: it would stay for ever, unseen."""
+    async with keeping(own_world, tmp_path, 30) as bot:
+        customer = own_world.customer()
+        await customer.asks("new cedar")
+        keys = KEYS.of(customer.chat_id)
+        [sealed] = await bot.store.hvals(keys.turns(0, 0))
+        await bot.store.hset(keys.turns(0, 7), "1", sealed)
+        await bot.store.hset(keys.chat, "coming", "0:7")
+        await bot.looks(customer)
+        assert not await bot.store.exists(keys.turns(0, 7))
+        assert not await bot.store.hexists(keys.chat, "coming")
+        assert await bot.store.hlen(keys.turns(0, 0)) == 1
+
+
 # ---- deaths, and other settings
 @pytest.mark.parametrize(
     ("part", "step", "when"),

@@ -31,7 +31,7 @@ from storage.connection import StoreTarget, connect
 from storage.embedded import EmbeddedServer
 from storage.history import History
 from storage.inbox import Ready
-from storage.journal import Change, ChatState, Journal, Planned
+from storage.journal import Change, ChatState, Journal, Planned, StaleFenceError
 from storage.keys import Keys
 from storage.receipts import Receipts
 from storage.removals import Removals
@@ -324,3 +324,16 @@ async def test_a_dead_import_is_forgotten_with_everything(tmp_path: Path) -> Non
             await chat.forgets()
             assert await chat.hashes() == []
             assert (await chat.journal.look(chat.chat_id)).coming == []
+
+
+async def test_who_comes_late_takes_nothing_away(tmp_path: Path) -> None:
+    """The bug: a worker that slept over its lease removed, as the leavings of a dead one, what another had finished."""
+    async with opened(tmp_path) as fresh:
+        async for chat, content, _ in dying(fresh):
+            sleeper = await chat.claimed()
+            await chat.imports(content)
+            late = Importer(chat.journal, chat.history, chat.vault, SEAL, BOT_ID)
+            if sleeper.coming:
+                with pytest.raises(StaleFenceError):
+                    await late.take(sleeper, content, forgotten=True)
+            assert told(chat.chat_id, await chat.exported()) == told(chat.chat_id, content)
