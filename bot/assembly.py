@@ -37,6 +37,7 @@ from bot.settings import OFFLINE, Settings
 from bot.texts import Words
 from bot.timing import Timing
 from bot.worker import Worker
+from storage.ages import Ages
 from storage.history import History
 from storage.journal import Journal
 from storage.receipts import Receipts
@@ -102,6 +103,7 @@ async def _desk(
         history,
         parts.vault,
         window,
+        ages=Ages(parts.store, parts.keys),
         notebook=notebook,
         remotes=remotes,
         receipts=receipts,

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -14,11 +15,15 @@ from bot.check_backups import look_at_backups
 from bot.check_keys import fresh_keys, look_at_keys, standing
 from bot.findings import Finding, as_sentence, fault, note, ok, warning
 from bot.settings import Settings
+from storage.ages import Ages
 from storage.connection import StoreReport, StoreTarget, connect, inspect
 from storage.embedded import GUARD_BELOW_BYTES, EmbeddedServer, running_server
 from storage.errors import StorageError, StoreRefusedError
+from storage.keys import Keys
+from storage.scripts import Store
 
 _LIMIT_SECONDS: Final = 5.0
+_LATE_MS: Final = 3_600_000
 _START_SECONDS: Final = 60.0
 """The embedded store reads all of its data first; that it is large is no fault."""
 
@@ -36,7 +41,8 @@ async def look_at_store(settings: Settings) -> list[Finding]:
                 report = await inspect(client)
             async with asyncio.timeout(_LIMIT_SECONDS):
                 found += [*_about_store(report), *await look_at_keys(settings, client), _about_backups(settings)]
-                return [*found, *await look_at_backups(settings, client)]
+                found += await look_at_backups(settings, client)
+                return [*found, *await _about_ages(settings, client)]
     except StorageError as error:
         return [*found, _from_storage(error)]
 
@@ -104,6 +110,17 @@ def _fresh_folder(folder: Path) -> Iterator[Finding]:
 def _about_backups(settings: Settings) -> Finding:
     days = settings.key_backup_days
     return note(ERASED_IN_BACKUPS.format(days=f"{days} day{'' if days == 1 else 's'}"))
+
+
+async def _about_ages(settings: Settings, client: Redis) -> list[Finding]:
+    """Whether what is too old went, as the list of chats by age proves it."""
+    if settings.bot_token is None:
+        return []
+    late_ms = int(time.time() * 1000) - _LATE_MS
+    if not await Ages(Store(client), Keys(settings.bot_id)).is_due(late_ms):
+        return [ok(f"Nothing in the store is older than {settings.retention_days} days.")]
+    what = f"Chats hold something that is older than {settings.retention_days} days."
+    return [warning(what, "Look whether a worker is running: it deletes that.")]
 
 
 def _about_store(report: StoreReport) -> Iterator[Finding]:

@@ -8,20 +8,21 @@ import asyncio
 import time
 from typing import Any, Final
 
-from storage.journal import DAY_MS, Journal
-from storage.keys import PARTITIONS
+from storage.journal import DAY_MS
+from storage.keys import PARTITIONS, Keys
+from storage.scripts import Store
 
 _AT_ONCE: Final = 500
 _KEPT: Final = "kept"
 
 
 class Ages:
-    """Of the store of a journal. Raises StorageError. All may be done twice, and by several processes."""
+    """Raises StorageError. All may be done twice, and by several processes."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._store = journal._store
-        self._lists = [journal._keys.partition("ages", number) for number in range(PARTITIONS)]
-        self._stats = journal._keys.partition("stats", 0)
+    def __init__(self, store: Store, keys: Keys) -> None:
+        self._store = store
+        self._lists = [keys.partition("ages", number) for number in range(PARTITIONS)]
+        self._stats = keys.partition("stats", 0)
 
     async def is_due(self, now_ms: int) -> bool:
         """Whether any chat waits for having something too old deleted."""

@@ -13,7 +13,8 @@ sweeps     zset    ``chat:hi:n`` to look for strays, score = due (ms)     finish
 trash      zset    ``chat:message`` to delete, score = time (ms)          register, finish (plain ZREM)
 ages       zset    chats, score = when something there is too old (ms)    finish, sweep (plain ZADD)
 stats      hash    ``depth``: stored updates not yet finished; ``u:…``:   enqueue, finish, erase
-                   what the partition's chats used (storage/usage.py)
+                   what the partition's chats used (storage/usage.py);
+                   ``kept``: for how many days chats are listed (of 0)
 chat:C     hash    fence, epoch, entry, journal of the open turn, marks;  all
                    ``u:m``, ``u:d``, ``u:M``: what was used (numbers: a
                    forget leaves them, or it would lift limits)

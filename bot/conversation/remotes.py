@@ -24,7 +24,7 @@ from bot.errors import ChatApiError
 from bot.logs import get_logger
 from storage.errors import SealBrokenError, StorageError
 from storage.journal import ChatState, Journal, StaleFenceError
-from storage.keynames import SERVICE, day_of, talk_key
+from storage.keynames import SERVICE, day_of, last_day, talk_key
 from storage.removals import Removal, Removals
 from storage.vault import Vault
 
@@ -148,7 +148,10 @@ class Remotes:
     async def _condemn(self, contents: list[dict[str, Any]]) -> None:
         if not contents:
             return
-        key, now = await self._vault.key(SERVICE, _KEY), int(time.time() * 1000)
+        now = int(time.time() * 1000)
+        # Under a key that ends some time after the last try: what is done is not to be read for ever in old copies.
+        last = last_day(day_of(now / 1000) + GIVEN_UP_DAYS)
+        key = await self._vault.key(SERVICE, f"{_KEY}/{last}")
         await self._removals.add(
             [Removal(now, self._vault.seal(key, orjson.dumps(content), _BOUND)) for content in contents]
         )

@@ -73,6 +73,7 @@ class Retention:
         vault: Vault,
         window: Window,
         *,
+        ages: Ages,
         notebook: Notebook,
         remotes: Remotes,
         receipts: Receipts,
@@ -88,7 +89,7 @@ class Retention:
         self._receipts = receipts
         self._metrics = metrics
         self._keep_days = keep_days
-        self._ages = Ages(journal)
+        self._ages = ages
 
     async def apply(self, state: ChatState) -> Aged:
         """Deletes what is too old in a chat, and lists when to look again; with it what the customer is to be told of,
