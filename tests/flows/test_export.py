@@ -149,3 +149,27 @@ async def test_what_does_not_fit_into_one_document_comes_in_parts(
         calls = [call for call in own_world.telegram.calls if call.method == "sendMessageDraft"]
         progress = texts.EXPORT_PROGRESS.format(part=1, parts=len(documents))
         assert any(call.params.get("text") == progress for call in calls), "the progress is shown"
+
+
+async def test_an_export_goes_on_where_a_dead_worker_left_it(
+    own_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its parts were fixed when it began: what was sent is not sent again, and the rest comes."""
+    monkeypatch.setattr("bot.assembly.Exporter", partial(Exporter, part_bytes=500))
+    settings = settings_of(own_world, tmp_path)
+    async with serving(settings):
+        customer = own_world.customer()
+        for number in range(12):
+            await customer.asks(f"xenon m{number}")
+        customer.writes("/export")
+        await until(lambda: sum("document" in message.media for message in customer.shown) >= 2, "two parts")
+    begun = sum("document" in message.media for message in customer.shown)
+    async with serving(settings):
+        await customer.asks("xenon end")
+    documents = [message for message in customer.shown if "document" in message.media]
+    assert begun < len(documents)
+    captions = [texts.EXPORT_PART.format(part=n + 1, parts=len(documents)) for n in range(len(documents))]
+    assert [document.text for document in documents] == captions
+    told = [json.loads((await files(own_world, customer, n))["conversations.json"]) for n in range(len(documents))]
+    asked = [m["text"] for part in told for talk in part["conversations"] for m in talk["messages"]]
+    assert [text for text in asked if "Answer" not in text] == [f"xenon m{number}" for number in range(12)]
