@@ -296,6 +296,7 @@ async def test_of_a_chat_that_nobody_uses_only_receipts_are_left(own_world: Worl
         assert len(own_world.asked("new rowan")[0].messages) == 2
 
 
+@pytest.mark.slow
 async def test_what_was_set_aside_goes_with_its_time(
     own_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -351,9 +352,19 @@ async def test_what_an_unfinished_import_left_goes_when_the_chat_is_looked_at(ow
 # ---- deaths, and other settings
 @pytest.mark.parametrize(
     ("part", "step", "when"),
-    [(Remotes, "condemn", "after"), (Journal, "place", "after"), (Notebook, "rebuild", "before"),
-     (Remotes, "drop", "before"), (Journal, "age", "before")],
-)  # fmt: skip
+    [
+        (Journal, "place", "after"),
+        *(
+            pytest.param(*point, marks=pytest.mark.slow)
+            for point in (
+                (Remotes, "condemn", "after"),
+                (Notebook, "rebuild", "before"),
+                (Remotes, "drop", "before"),
+                (Journal, "age", "before"),
+            )
+        ),
+    ],
+)
 async def test_who_dies_in_the_middle_is_followed_by_one_who_finishes(
     own_world: World, tmp_path: Path, part: type, step: str, when: str
 ) -> None:

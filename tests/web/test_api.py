@@ -436,6 +436,7 @@ async def test_a_key_has_its_calls_a_minute_and_hears_when_there_are_more(api: A
     assert (await api.call("GET", "/requests", other)).status_code == 200
 
 
+@pytest.mark.slow
 async def test_ten_thousand_calls_in_a_burst_get_clear_answers(api: Api) -> None:
     """With one key, and with none: each is answered, the store is hardly asked, and customers are served."""
     token = await api.token("requests:read")

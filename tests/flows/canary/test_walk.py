@@ -44,7 +44,14 @@ async def assert_found(walk: Walk) -> None:
         assert {"corrected", "journaled", *_AT_THE_PROVIDER} <= walk.at_the_provider()
 
 
-@pytest.mark.parametrize(("mode", "by"), [("completions", "customer"), ("responses", "operator"), ("dify", "customer")])
+@pytest.mark.parametrize(
+    ("mode", "by"),
+    [
+        ("completions", "customer"),
+        pytest.param("responses", "operator", marks=pytest.mark.slow),
+        pytest.param("dify", "customer", marks=pytest.mark.slow),
+    ],
+)
 async def test_what_every_feature_stored_is_gone_with_a_forget(
     own_world: World, mode: str, by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
