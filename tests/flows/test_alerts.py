@@ -218,6 +218,7 @@ async def test_a_store_that_is_nearly_full_is_told(own_world: World, start_servi
     assert len(await alerts_of(operator)) == 2
 
 
+@pytest.mark.slow
 async def test_a_revoked_token_is_logged_and_told_once_it_works(own_world: World, start_service: Start) -> None:
     """Nothing can be said in Telegram before."""
     service = start_service(times=TIMES, OPERATOR_IDS=str(OPERATOR))

@@ -233,6 +233,7 @@ async def test_a_summary_that_fails_harms_no_turn(start_service: Start, own_worl
         assert len(talk.customer.texts) == talk.turns + 2
 
 
+@pytest.mark.slow
 async def test_a_summary_that_comes_too_late_is_not_kept(start_service: Start, own_world: World) -> None:
     """After an edit it would bring back what was corrected, after a deletion what was deleted."""
     async with talking(start_service, own_world, SUMMARIES="true") as talk:

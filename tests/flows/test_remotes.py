@@ -321,6 +321,7 @@ async def test_a_worker_killed_in_mid_answer_leaves_nothing_behind(
     await until(lambda: not stage.ids(), "all is deleted")
 
 
+@pytest.mark.slow
 async def test_another_dialect_after_a_restart_keeps_the_context(
     own_world: World, start_service: Callable[..., Service]
 ) -> None:

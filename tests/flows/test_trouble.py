@@ -19,7 +19,7 @@ def sends(world: World, customer: Customer) -> list[Call]:
     return [call for call in world.telegram.calls if (call.method, call.chat_id) == ("sendMessage", customer.chat_id)]
 
 
-@pytest.mark.parametrize("kind", ["503", "quota", "401"])
+@pytest.mark.parametrize("kind", ["503", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("quota", "401"))])
 async def test_a_question_waits_while_the_chat_api_is_down(world: World, kind: ChatKind) -> None:
     """The customer is told once, and answered when it is back; the sentence is in no later request."""
     customer = world.customer()
@@ -241,6 +241,7 @@ async def test_polls_that_fail_lose_nothing(world: World) -> None:
         assert await customer.asks(f"mike {number}") == f"Answer to: mike {number}"
 
 
+@pytest.mark.slow
 async def test_every_answer_is_whole_while_a_fifth_of_all_calls_is_told_to_wait(
     own_world: World, start_service: Callable[..., Service]
 ) -> None:
@@ -264,6 +265,7 @@ async def test_every_answer_is_whole_while_a_fifth_of_all_calls_is_told_to_wait(
         assert numbers == list(range(250))
 
 
+@pytest.mark.slow
 async def test_five_streams_at_sixty_tokens_a_second_never_hear_429(
     own_world: World, start_service: Callable[..., Service]
 ) -> None:
@@ -294,6 +296,7 @@ async def test_an_answer_that_telegram_refuses_in_any_form_is_told(world: World)
     assert len(world.asked("whiskey again")[0].messages) == 2
 
 
+@pytest.mark.slow
 async def test_a_draft_is_kept_alive_while_the_model_stalls(
     own_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
