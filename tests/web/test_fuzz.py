@@ -38,7 +38,7 @@ CHECKS: Final = [
     not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance,
     response_headers_conformance, negative_data_rejection,
 ]  # fmt: skip
-SHORT, LONG, PARTS = 400, 20_000, 5
+SHORT, LONG, PARTS = 400, 10_200, 3
 """Inputs over all operations: in the run of every change; and in the long one, in several parts."""
 
 
@@ -164,11 +164,11 @@ async def test_inputs_of_all_kinds_get_described_answers(api: Api) -> None:
     """Every operation, described and broken inputs: no crash, no 5xx, no answer that is not described."""
     bench = await hammered(api, SHORT)
     assert bench.calls >= SHORT
-    assert {200, 201, 202, 404, 422} <= set(bench.statuses)
+    assert {200, 404, 422} <= set(bench.statuses)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("part", range(1, PARTS + 1))
-async def test_twenty_thousand_inputs_get_described_answers(api: Api, part: int) -> None:
+async def test_ten_thousand_inputs_get_described_answers(api: Api, part: int) -> None:
     """The same for long."""
     assert (await hammered(api, LONG // PARTS, part)).calls >= LONG // PARTS
