@@ -45,7 +45,7 @@ run: install
 	@exec $(PY) -m bot start
 
 test: lint
-	FAULTS=$${FAULTS:-50} $(PY) -m pytest -m "not browser and not slow"
+	FAULTS=$${FAULTS:-30} $(PY) -m pytest -m "not browser and not slow"
 
 lint: install
 	$(PY) -m ruff check .

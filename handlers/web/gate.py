@@ -32,7 +32,7 @@ from storage.errors import StorageError
 CALLS_A_MINUTE: Final = 600
 """Of one key, over all replicas."""
 
-FAILURES_A_MINUTE: Final = 30
+FAILURES_A_MINUTE: Final = 600
 """Failed sign-ins from one address, in this process."""
 
 _MOST_ADDRESSES: Final = 10_000

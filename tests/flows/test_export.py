@@ -128,7 +128,7 @@ async def test_what_does_not_fit_into_one_document_comes_in_parts(
     own_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every turn once and in order, each part an archive of its own; a part whose upload was cut is not sent twice."""
-    monkeypatch.setattr("bot.assembly.Exporter", partial(Exporter, part_bytes=500))
+    monkeypatch.setattr("bot.assembly.Exporter", partial(Exporter, part_bytes=1200))
     async with serving(settings_of(own_world, tmp_path)):
         customer = own_world.customer()
         for number in range(12):
@@ -155,7 +155,7 @@ async def test_an_export_goes_on_where_a_dead_worker_left_it(
     own_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its parts were fixed when it began: what was sent is not sent again, and the rest comes."""
-    monkeypatch.setattr("bot.assembly.Exporter", partial(Exporter, part_bytes=500))
+    monkeypatch.setattr("bot.assembly.Exporter", partial(Exporter, part_bytes=1200))
     settings = settings_of(own_world, tmp_path)
     async with serving(settings):
         customer = own_world.customer()

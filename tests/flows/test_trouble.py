@@ -231,6 +231,7 @@ async def test_failing_drafts_hold_no_answer_back(world: World) -> None:
     assert len([call for call in drafts if call.chat_id == customer.chat_id]) == 1
 
 
+@pytest.mark.slow
 async def test_polls_that_fail_lose_nothing(world: World) -> None:
     """Cut, refused or garbled polls are made anew; nothing is confirmed that was not stored."""
     customer = world.customer()

@@ -256,7 +256,7 @@ def round_trips(folder: Path, count: int) -> None:
 
 def test_what_was_forgotten_comes_back_as_it_was(tmp_path: Path) -> None:
     """Random conversations in several topics, with hostile words; and a second time nothing is doubled."""
-    round_trips(tmp_path, 60)
+    round_trips(tmp_path, 25)
 
 
 @pytest.mark.slow

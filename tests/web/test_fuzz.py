@@ -38,7 +38,7 @@ CHECKS: Final = [
     not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance,
     response_headers_conformance, negative_data_rejection,
 ]  # fmt: skip
-SHORT, LONG, PARTS = 400, 10_200, 3
+SHORT, LONG, PARTS = 250, 10_200, 3
 """Inputs over all operations: in the run of every change; and in the long one, in several parts."""
 
 
