@@ -155,7 +155,7 @@ async def test_an_export_goes_on_where_a_dead_worker_left_it(
     own_world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its parts were fixed when it began: what was sent is not sent again, and the rest comes."""
-    monkeypatch.setattr("bot.assembly.Exporter", partial(Exporter, part_bytes=1200))
+    monkeypatch.setattr("bot.assembly.Exporter", partial(Exporter, part_bytes=500))
     settings = settings_of(own_world, tmp_path)
     async with serving(settings):
         customer = own_world.customer()
