@@ -165,7 +165,8 @@ async def test_an_export_goes_on_where_a_dead_worker_left_it(
         await until(lambda: sum("document" in message.media for message in customer.shown) >= 2, "two parts")
     begun = sum("document" in message.media for message in customer.shown)
     async with serving(settings):
-        await customer.asks("xenon end")
+        customer.writes("xenon end")
+        await until(lambda: customer.texts[-1] == "Answer to: xenon end", "the question behind it")
     documents = [message for message in customer.shown if "document" in message.media]
     assert begun < len(documents)
     captions = [texts.EXPORT_PART.format(part=n + 1, parts=len(documents)) for n in range(len(documents))]
