@@ -47,7 +47,7 @@ class Receipt:
 
 
 def fresh_id() -> str:
-    """An id that tells nothing and cannot be guessed: 58 bits, as ``XXXX-XXXX-XXXX``."""
+    """An id that tells nothing and cannot be guessed: 58 bits, in three groups of four signs."""
     return readable_id(secrets.token_bytes(16))
 
 
